@@ -1,0 +1,1 @@
+# The installed package: headers, libraries, programs, and find_package(Baton).

@@ -1,0 +1,49 @@
+# Tests. Each GoogleTest case is a ctest test of its own.
+include(GoogleTest)
+
+# What every test sees: where the source is, and where the programs that it may start are.
+set(BATON_TEST_ENVIRONMENT
+    "BATON_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
+    "BATON_BINARY_DIR=${PROJECT_BINARY_DIR}")
+
+# baton_test(NAME SOURCES file... LIBS library... [LABELS label...] [ENV NAME=VALUE...]
+#            [TIMEOUT seconds] [DEPENDS target...] [SERIAL])
+#
+# Or baton_test(NAME x_test SOURCES ...). DEPENDS are programs that the test starts. SERIAL keeps other
+# tests from running beside it (for tests that count system-wide things). A label `tsan` puts the test
+# into the thread-sanitizer run, `gpu` lets it be skipped where there is none.
+function(baton_test)
+  cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;ENV;DEPENDS")
+  if(NOT arg_NAME)
+    list(POP_FRONT arg_UNPARSED_ARGUMENTS arg_NAME)
+  endif()
+  if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
+    message(FATAL_ERROR "baton_test(${arg_NAME}): no SOURCES, or unknown arguments: "
+                        "${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set(name ${arg_NAME})
+
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest GTest::gtest_main)
+  if(arg_DEPENDS)
+    add_dependencies(${name} ${arg_DEPENDS})
+  endif()
+
+  string(REPLACE ";" "\\;" env "${BATON_TEST_ENVIRONMENT};${arg_ENV}")
+  string(REPLACE ";" "\\;" labels "${arg_LABELS}")
+  set(properties TIMEOUT ${arg_TIMEOUT} LABELS "${labels}" ENVIRONMENT "${env}")
+  if(arg_SERIAL)
+    list(APPEND properties RUN_SERIAL TRUE)
+  endif()
+  if(BATON_FAIL_ON_SKIP AND NOT "gpu" IN_LIST arg_LABELS)
+    # The discovery script makes GTEST_SKIP a skipped test; these come after it, and win.
+    list(APPEND properties SKIP_REGULAR_EXPRESSION "^nothing is skipped$"
+         FAIL_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       TEST_PREFIX "${name}/" PROPERTIES ${properties})
+endfunction()
