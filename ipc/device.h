@@ -1,0 +1,97 @@
+// A device: the memory that a worker owns, fronts import, and the supervisor
+// must see gone before the next worker may have it.
+//
+// Three implementations stand behind these interfaces: `host` (here, always
+// there), `cuda`, and in tests a simulated GPU. Roles are split by process,
+// so that no process can do what is not its part:
+//   worker      Device            allocates one arena a generation, exports it
+//   front       ImportedArena     opens an export once a generation, closes it
+//   supervisor  ArenaWitness      confirms with the kernel that it is gone
+//
+// Thread safety: none of these classes locks; each object belongs to one
+// thread at a time.
+#ifndef BATON_IPC_DEVICE_H_
+#define BATON_IPC_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/unique_fd.h"
+
+namespace baton::ipc {
+
+// What an owner hands out so that another process can open its arena. On the
+// host device the fd is a memfd; `token` is empty. On cuda the token carries
+// the driver's handle and the fd may be empty.
+struct ArenaExport {
+  UniqueFd fd;
+  std::string token;
+  uint64_t bytes = 0;
+  uint64_t generation = 0;
+};
+
+// Owner side: device memory of one generation. Freed by the destructor, as
+// far as no importer still maps it.
+class DeviceArena {
+ public:
+  virtual ~DeviceArena() = default;
+  // Address on the device. On the host device it can be read and written.
+  virtual uint64_t address() const = 0;
+  virtual uint64_t bytes() const = 0;
+  // May be called more than once; each call gives a descriptor of its own.
+  virtual absl::StatusOr<ArenaExport> Export() = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  // "host", "cuda:0".
+  virtual std::string_view name() const = 0;
+  // Allocates and zeroes `bytes` of device memory for `generation`.
+  // RESOURCE_EXHAUSTED when `bytes` exceeds what the supervisor admitted.
+  virtual absl::StatusOr<std::unique_ptr<DeviceArena>> CreateArena(uint64_t bytes,
+                                                                   uint64_t generation) = 0;
+  // Copies host bytes to a device address inside an arena of this device.
+  // Returns when `from` may be reused.
+  virtual absl::Status CopyToDevice(uint64_t to_address, std::span<const std::byte> from) = 0;
+};
+
+// Front side: another process's arena, mapped for reading.
+class ImportedArena {
+ public:
+  virtual ~ImportedArena() = default;
+  // Bytes as this process sees them; empty where the device is not readable
+  // by the CPU.
+  virtual std::span<const std::byte> bytes() const = 0;
+  virtual uint64_t generation() const = 0;
+};
+
+// Supervisor side: knows one generation's arena without mapping it.
+class ArenaWitness {
+ public:
+  enum class Verdict { kFreed, kStillMapped, kUnknown };
+  virtual ~ArenaWitness() = default;
+  // Device bytes in use by this arena now, as the kernel counts them.
+  virtual absl::StatusOr<uint64_t> BytesInUse() const = 0;
+  // Asks the kernel whether any process still maps the arena. kFreed is final:
+  // nothing maps it, nothing can map it again for writing, and its pages have
+  // been returned. Call only after the owner was reaped.
+  virtual Verdict Confirm() = 0;
+  // How Confirm knows, for the receipt: "F_SEAL_WRITE + st_blocks".
+  virtual std::string_view source() const = 0;
+};
+
+// The host device. `capacity_bytes` is what the supervisor admitted.
+std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes);
+absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena);
+absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena);
+
+}  // namespace baton::ipc
+
+#endif  // BATON_IPC_DEVICE_H_

@@ -1,0 +1,158 @@
+@0xd9c5e3f406172839;
+# Everything said over the control sockets: one Envelope a packet, file
+# descriptors beside it (SCM_RIGHTS) in the order that each message names.
+# The data plane never passes here.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("baton::ipc::schema");
+
+using Signature = import "tensor.capnp".Signature;
+using Receipt = import "receipt.capnp".Receipt;
+
+const protocolVersion :UInt32 = 1;
+
+struct Error {
+  code @0 :UInt32;      # absl::StatusCode; 0: ok
+  message @1 :Text;
+}
+
+struct Envelope {
+  call @0 :UInt64;      # chosen by the asker, repeated in the answer; 0: no answer expected
+
+  union {
+    error @1 :Error;                 # answer to any call that failed
+
+    # ---- anyone -> supervisor
+    hello @2 :Hello;                 # first packet of every connection
+    status @3 :Void;
+    reload @4 :Reload;
+    stop @5 :Void;
+    openChannel @6 :OpenChannel;     # fds: submission (read-only), completion (read-write)
+    closeChannel @7 :ChannelRef;
+    importsClosed @8 :GenerationRef; # front: no mapping of that generation is left
+    imported @9 :Imported;
+
+    # ---- supervisor -> front or client
+    welcome @10 :Welcome;            # fds to fronts: status page, worker page (both read-only), doorbell eventfd
+    statusReply @11 :ServerStatus;
+    reloadReply @12 :ReloadReply;
+    done @13 :Void;                  # stop accepted; channel closed
+    channelOpened @14 :ChannelRef;
+    importArena @15 :ArenaExport;    # fds: the arena's (host device)
+    closeImports @16 :GenerationRef;
+
+    # ---- supervisor -> worker
+    start @17 :Start;                # fds: worker page (read-write), doorbell eventfd, secrets memfd
+    admit @18 :Admit;
+    addChannel @19 :AddChannel;      # fds: submission (read-only), completion (read-write)
+    removeChannel @20 :ChannelRef;
+    serve @21 :Void;                 # take requests from now on; also ends a hold
+    hold @22 :Void;                  # take nothing new; answer `held` when nothing is in flight
+    exit @23 :Void;                  # cleanup(), free, exit 0
+
+    # ---- worker -> supervisor
+    staged @24 :Staged;
+    ready @25 :ArenaExport;          # uploaded, warmed up; fds: the arena's, if device bytes > 0
+    failed @26 :Error;               # staging or admission failed; the worker exits
+    channelAdded @27 :ChannelRef;
+    channelRemoved @28 :ChannelRef;
+    channelRefused @29 :ChannelRefused;
+    held @30 :Void;
+  }
+}
+
+struct Hello {
+  protocolVersion @0 :UInt32;
+  role @1 :Role;
+  program @2 :Text;
+  wantsDevice @3 :Bool;              # front: import each generation's device arena
+
+  enum Role {
+    front @0;
+    client @1;
+  }
+}
+
+struct Welcome {
+  protocolVersion @0 :UInt32;
+  server @1 :Text;
+  generation @2 :UInt64;
+  signature @3 :Signature;
+  maxRequestBytes @4 :UInt64;
+}
+
+struct OpenChannel {
+  ringEntries @0 :UInt32;
+  submissionBytes @1 :UInt64;
+  completionBytes @2 :UInt64;
+}
+
+struct ChannelRef { channel @0 :UInt64; }
+struct GenerationRef { generation @0 :UInt64; }
+struct ChannelRefused { channel @0 :UInt64; error @1 :Error; }
+struct Imported { generation @0 :UInt64; error @1 :Error; }
+struct Reload { trigger @0 :Text; }
+struct ReloadReply { error @0 :Error; receipt @1 :Receipt; }
+
+struct ArenaExport {
+  generation @0 :UInt64;
+  bytes @1 :UInt64;
+  token @2 :Data;                    # device handle; empty on the host device
+}
+
+struct Start {
+  server @0 :Text;
+  generation @1 :UInt64;
+  directory @2 :Text;                # model directory
+  secretsBytes @3 :UInt64;           # size of the snapshot in the secrets memfd
+}
+
+struct Admit { capacityBytes @0 :UInt64; }
+
+struct AddChannel {
+  channel @0 :UInt64;
+  submissionBytes @1 :UInt64;
+  completionBytes @2 :UInt64;
+}
+
+struct Staged {
+  signature @0 :Signature;
+  deviceBytes @1 :UInt64;
+  maxRequestBytes @2 :UInt64;
+}
+
+# A secrets snapshot, in the sealed memfd that `start` carries.
+struct Secrets {
+  entries @0 :List(Entry);
+  struct Entry {
+    key @0 :Text;
+    value @1 :Data;
+  }
+}
+
+struct ServerStatus {
+  server @0 :Text;
+  directory @1 :Text;
+  loader @2 :Text;
+  device @3 :Text;
+  state @4 :Text;                    # SERVING, STAGING, ...
+  reason @5 :Text;                   # why it is not serving, or why the last reload kept the old worker
+  generation @6 :UInt64;
+  live @7 :Bool;
+  ready @8 :Bool;
+  started @9 :Bool;
+  supervisorPid @10 :Int32;
+  workerPid @11 :Int32;
+  workerRestarts @12 :UInt64;
+  reloads @13 :UInt64;
+  channels @14 :UInt32;
+  fronts @15 :UInt32;
+  requestsTaken @16 :UInt64;
+  requestsCompleted @17 :UInt64;
+  deviceBytes @18 :UInt64;
+  deviceCapacityBytes @19 :UInt64;
+  expectedGapNs @20 :UInt64;
+  uptimeNs @21 :UInt64;
+  lastVerdict @22 :Text;
+  secretsReload @23 :Bool;
+}
