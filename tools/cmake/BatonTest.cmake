@@ -6,10 +6,13 @@ set(BATON_TEST_ENVIRONMENT
     "BATON_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
     "BATON_BINARY_DIR=${PROJECT_BINARY_DIR}")
 
+# All that the thread-sanitizer run needs, so that it builds nothing else.
+add_custom_target(tsan_tests)
+
 # baton_test(NAME SOURCES file... LIBS library... [LABELS label...] [ENV NAME=VALUE...]
 #            [TIMEOUT seconds] [DEPENDS target...] [SERIAL])
 #
-# Or baton_test(NAME x_test SOURCES ...). DEPENDS are programs that the test starts. SERIAL keeps other
+# DEPENDS are programs that the test starts. SERIAL keeps other
 # tests from running beside it (for tests that count system-wide things). A label `tsan` puts the test
 # into the thread-sanitizer run, `gpu` lets it be skipped where there is none.
 function(baton_test)
@@ -23,6 +26,9 @@ function(baton_test)
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
+  endif()
+  if(BATON_SANITIZE)
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 3")
   endif()
   set(name ${arg_NAME})
 
