@@ -27,7 +27,7 @@ struct Envelope {
     status @3 :Void;
     reload @4 :Reload;
     stop @5 :Void;
-    openChannel @6 :OpenChannel;     # fds: submission (read-only), completion (read-write)
+    openChannel @6 :OpenChannel;     # fds: submission (read-only), completion (read-write), eventfd if hasEvent
     closeChannel @7 :ChannelRef;
     importsClosed @8 :GenerationRef; # front: no mapping of that generation is left
     imported @9 :Imported;
@@ -44,7 +44,7 @@ struct Envelope {
     # ---- supervisor -> worker
     start @17 :Start;                # fds: worker page (read-write), doorbell eventfd, secrets memfd
     admit @18 :Admit;
-    addChannel @19 :AddChannel;      # fds: submission (read-only), completion (read-write)
+    addChannel @19 :AddChannel;      # fds: as in openChannel
     removeChannel @20 :ChannelRef;
     serve @21 :Void;                 # take requests from now on; also ends a hold
     hold @22 :Void;                  # take nothing new; answer `held` when nothing is in flight
@@ -85,6 +85,7 @@ struct OpenChannel {
   ringEntries @0 :UInt32;
   submissionBytes @1 :UInt64;
   completionBytes @2 :UInt64;
+  hasEvent @3 :Bool;                 # the front waits in an epoll loop of its own
 }
 
 struct ChannelRef { channel @0 :UInt64; }
@@ -113,6 +114,7 @@ struct AddChannel {
   channel @0 :UInt64;
   submissionBytes @1 :UInt64;
   completionBytes @2 :UInt64;
+  hasEvent @3 :Bool;
 }
 
 struct Staged {

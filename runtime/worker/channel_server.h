@@ -1,0 +1,67 @@
+// The worker's end of one channel: takes requests, runs the model on them in
+// place, answers.
+//
+// Thread safety: belongs to the worker's serving thread, except Map, which may
+// run on any thread before the object is handed over.
+//
+// Invariants
+// 1. Nothing is written to the completion segment before Begin: until then an
+//    older worker may still be its one writer.
+// 2. `taken` is published before a request is started.
+// 3. Every taken request gets exactly one completion, whatever the model does
+//    short of dying.
+// 4. Every byte read from the submission segment is copied to private memory
+//    and checked before it is believed.
+#ifndef BATON_RUNTIME_WORKER_CHANNEL_SERVER_H_
+#define BATON_RUNTIME_WORKER_CHANNEL_SERVER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/pages.h"
+#include "ipc/unique_fd.h"
+#include "loader/model.h"
+
+namespace baton::runtime {
+
+class ChannelServer {
+ public:
+  struct Descriptors {
+    int submission = -1;  // read-only
+    int completion = -1;  // read-write
+    int event = -1;       // the front's eventfd, or -1
+    uint64_t submission_bytes = 0;
+    uint64_t completion_bytes = 0;
+  };
+
+  // Maps and prefaults both segments and checks their headers. The
+  // descriptors may be closed afterwards (`event` is duplicated). Refuses
+  // other magics, versions and impossible sizes with INVALID_ARGUMENT or
+  // FAILED_PRECONDITION.
+  static absl::StatusOr<std::unique_ptr<ChannelServer>> Map(uint64_t channel,
+                                                            const Descriptors& descriptors);
+  virtual ~ChannelServer() = default;
+
+  virtual uint64_t channel() const = 0;
+
+  // Takes over from the generation before: finds where it stopped, and
+  // records that for the front. Once, when this worker is told to serve (or
+  // when the channel is added while it serves). DATA_LOSS when the positions
+  // left behind are impossible: the channel is to be dropped.
+  virtual absl::Status Begin(uint64_t generation) = 0;
+
+  // Takes and answers at most one request. Returns whether there was one.
+  // Updates the counters, heartbeat and busy_since_ns of `page`. No
+  // allocation, no syscall in steady state (unless the front sleeps).
+  virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
+
+  // Whether a request waits. Cheap: one load of a line that only the front
+  // writes.
+  virtual bool HasWork() const = 0;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_WORKER_CHANNEL_SERVER_H_
