@@ -1,13 +1,13 @@
 # Libraries of the source folders, and the code that Cap'n Proto generates for them.
 
-# baton_library(NAME SOURCES file... [SCHEMAS x.capnp...] [LINK library...] [LINK_PRIVATE library...] [INCLUDE dir...]
-#               [INTERNAL])
+# baton_library(NAME [SOURCES file...] [SCHEMAS x.capnp...] [LINK library...] [LINK_PRIVATE library...]
+#               [INCLUDE dir...])
 #
-# A static library that the rest of the tree and the installed package can use. Headers are included
-# by their path from the repository root; INCLUDE names the folders (relative to this one) that hold
-# the public `baton/` headers, which are installed. INTERNAL keeps it out of the package.
+# A static library (or only an interface, without SOURCES). Headers are included by their path from the
+# repository root; INCLUDE names the folders (relative to this one) that hold public `baton/` headers,
+# which are installed.
 function(baton_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "INTERNAL" "" "SOURCES;SCHEMAS;LINK;LINK_PRIVATE;INCLUDE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;SCHEMAS;LINK;LINK_PRIVATE;INCLUDE")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "baton_library(${name}): unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -33,12 +33,11 @@ function(baton_library name)
   if(arg_SCHEMAS)
     baton_capnp(${name} ${arg_SCHEMAS})
   endif()
-  if(NOT arg_INTERNAL)
-    set_property(GLOBAL APPEND PROPERTY BATON_PACKAGE_TARGETS ${name})
-  endif()
 endfunction()
 
 # baton_executable(NAME SOURCES file... LINK library... [INSTALL bin|libexec])
+#
+# INSTALL libexec is for programs that only other programs start: they go to libexec/baton.
 function(baton_executable name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "INSTALL" "SOURCES;LINK")
   if(arg_UNPARSED_ARGUMENTS)
@@ -48,7 +47,14 @@ function(baton_executable name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ${arg_LINK})
   if(arg_INSTALL)
-    set_property(GLOBAL APPEND PROPERTY BATON_PACKAGE_EXECUTABLES_${arg_INSTALL} ${name})
+    include(GNUInstallDirs)
+    set(dir "${CMAKE_INSTALL_BINDIR}")
+    if(arg_INSTALL STREQUAL "libexec")
+      set(dir "${CMAKE_INSTALL_LIBEXECDIR}/baton")
+    endif()
+    install(TARGETS ${name} RUNTIME DESTINATION "${dir}")
+    # Libraries of other prefixes (ONNX Runtime in the user's cache) stay found.
+    set_target_properties(${name} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   endif()
 endfunction()
 
