@@ -1,0 +1,37 @@
+// Between Baton's own types and the Cap'n Proto types of ipc/schema.
+//
+// Plain functions, any thread. What is read from a peer is checked here, so
+// that no caller meets a dtype, rank or size that the rest of Baton refuses.
+#ifndef BATON_IPC_SCHEMA_CONVERT_H_
+#define BATON_IPC_SCHEMA_CONVERT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "baton/tensor.h"
+#include "capnp/blob.h"
+#include "ipc/schema/control.capnp.h"
+#include "ipc/schema/tensor.capnp.h"
+
+namespace baton::ipc {
+
+// An error's text is cut to this many bytes, so that it fits into a packet
+// with other things.
+inline constexpr size_t kMaxErrorBytes = 8 * 1024;
+
+void WriteStatus(const absl::Status& status, schema::Error::Builder to);
+// OK when the error's code is 0; UNKNOWN for a code that Abseil does not have.
+absl::Status ReadStatus(schema::Error::Reader from);
+
+void WriteSignature(const Signature& signature, schema::Signature::Builder to);
+// INVALID_ARGUMENT, naming the tensor, when it is outside the limits of
+// baton/tensor.h: kMaxTensors, kMaxRank, kMaxNameBytes, kMaxDType, or has a
+// dimension below kDynamicDim.
+absl::StatusOr<Signature> ReadSignature(schema::Signature::Reader from);
+
+inline std::string ReadText(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
+
+}  // namespace baton::ipc
+
+#endif  // BATON_IPC_SCHEMA_CONVERT_H_
