@@ -1,0 +1,224 @@
+#include "ipc/segment.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "boost/interprocess/shared_memory_object.hpp"
+#include "ipc/process.h"
+
+namespace baton::ipc {
+namespace {
+
+namespace bip = boost::interprocess;
+
+constexpr char kShmDirectory[] = "/dev/shm";
+constexpr char kNamePrefix[] = "baton.";
+
+// What Boost.Interprocess calls a MemoryMappable: a descriptor that somebody
+// else keeps open while it is mapped.
+class DescriptorMapping {
+ public:
+  DescriptorMapping(int fd, bip::mode_t mode) : fd_(fd), mode_(mode) {}
+  bip::mapping_handle_t get_mapping_handle() const { return {fd_, false}; }
+  bip::mode_t get_mode() const { return mode_; }
+
+ private:
+  int fd_;
+  bip::mode_t mode_;
+};
+
+uint64_t RoundUpToPages(uint64_t bytes) {
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
+}
+
+std::string ErrnoText(int error) {
+  char buffer[128];
+  return ::strerror_r(error, buffer, sizeof(buffer));
+}
+
+absl::Status CannotReserve(uint64_t bytes, SegmentBacking backing, int error) {
+  const bool shm = backing == SegmentBacking::kPosixShm;
+  const std::string text = absl::StrCat(
+      "cannot reserve a segment of ", bytes, " bytes ",
+      shm ? "in /dev/shm" : "as a memfd", ": ", ErrnoText(error),
+      shm ? ". Free or enlarge /dev/shm (df /dev/shm), ask for smaller arenas, or choose the "
+            "memfd backing"
+          : ". Free memory, or ask for smaller arenas");
+  if (error == ENOSPC || error == ENOMEM || error == EFBIG) return absl::ResourceExhaustedError(text);
+  return absl::InternalError(text);
+}
+
+// Asks for the space now: a write to a page that tmpfs cannot provide later
+// would be a SIGBUS in the middle of somebody's request.
+int Reserve(int fd, uint64_t bytes) {
+  if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) return errno;
+  int error;
+  do {
+    error = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  } while (error == EINTR);
+  return error;
+}
+
+// The inode of the pid namespace: pids in a name mean something only there.
+uint64_t PidNamespace() {
+  struct stat info;
+  return ::stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+}
+
+absl::StatusOr<std::string> UnguessableName() {
+  uint64_t random[2];
+  if (::getrandom(random, sizeof(random), 0) != sizeof(random)) {
+    return absl::InternalError(absl::StrCat("getrandom failed: ", ErrnoText(errno)));
+  }
+  absl::StatusOr<ProcessIdentity> self = ProcessIdentity::Of(::getpid());
+  if (!self.ok()) return self.status();
+  return absl::StrFormat("%s%u.%u.%d.%u.%016x%016x", kNamePrefix, ::getuid(), PidNamespace(),
+                         self->pid, self->start_time, random[0], random[1]);
+}
+
+absl::StatusOr<SegmentHandles> CreatePosixShm(uint64_t bytes) {
+  absl::StatusOr<std::string> name = UnguessableName();
+  if (!name.ok()) return name.status();
+  SegmentHandles handles;
+  handles.bytes = bytes;
+  try {
+    // A SIGKILL from here to `remove` leaves the name, and SweepStaleSegments
+    // takes it away: pid and start time in it say that its maker is dead.
+    bip::shared_memory_object object(bip::create_only, name->c_str(), bip::read_write,
+                                     bip::permissions(0600));
+    int read_only = -1;
+    try {
+      bip::shared_memory_object reader(bip::open_only, name->c_str(), bip::read_only);
+      read_only = ::fcntl(reader.get_mapping_handle().handle, F_DUPFD_CLOEXEC, 3);
+    } catch (const bip::interprocess_exception&) {
+      read_only = -1;
+    }
+    bip::shared_memory_object::remove(name->c_str());
+    handles.read_only.reset(read_only);
+    handles.read_write.reset(::fcntl(object.get_mapping_handle().handle, F_DUPFD_CLOEXEC, 3));
+  } catch (const bip::interprocess_exception& error) {
+    return absl::InternalError(absl::StrCat("cannot create a shared-memory object in /dev/shm: ",
+                                            error.what(), ". Is /dev/shm mounted and writable?"));
+  }
+  if (!handles.read_only || !handles.read_write) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot duplicate a segment's descriptor: ", ErrnoText(errno), ". Raise ulimit -n"));
+  }
+  if (const int error = Reserve(handles.read_write.get(), bytes); error != 0) {
+    return CannotReserve(bytes, SegmentBacking::kPosixShm, error);
+  }
+  return handles;
+}
+
+absl::StatusOr<SegmentHandles> CreateMemfd(uint64_t bytes) {
+  SegmentHandles handles;
+  handles.bytes = bytes;
+  handles.read_write.reset(::memfd_create("baton-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!handles.read_write) {
+    return absl::InternalError(absl::StrCat("memfd_create failed: ", ErrnoText(errno)));
+  }
+  const int fd = handles.read_write.get();
+  if (const int error = Reserve(fd, bytes); error != 0) {
+    return CannotReserve(bytes, SegmentBacking::kMemfd, error);
+  }
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return absl::InternalError(absl::StrCat("cannot seal a memfd: ", ErrnoText(errno)));
+  }
+  // Through /proc, so that the kernel gives a second description without the
+  // right to write: duplicates of the first would keep it.
+  handles.read_only.reset(::open(absl::StrCat("/proc/self/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!handles.read_only) {
+    return absl::InternalError(
+        absl::StrCat("cannot reopen a memfd read-only (is /proc mounted?): ", ErrnoText(errno)));
+  }
+  return handles;
+}
+
+// Touches every page, so that no request pays for a first touch.
+void Prefault(std::byte* data, size_t bytes, bool writable) {
+#ifdef MADV_POPULATE_WRITE
+  if (::madvise(data, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0) return;
+#endif
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  unsigned char sum = 0;
+  for (size_t at = 0; at < bytes; at += page) {
+    sum = static_cast<unsigned char>(sum + *reinterpret_cast<const unsigned char*>(data + at));
+  }
+  asm volatile("" : : "r"(sum));
+}
+
+}  // namespace
+
+absl::StatusOr<SegmentHandles> CreateSegment(const SegmentOptions& options) {
+  if (options.bytes == 0 || options.bytes > (uint64_t{1} << 46)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a segment of ", options.bytes, " bytes: must be 1 byte to 64 TiB"));
+  }
+  const uint64_t bytes = RoundUpToPages(options.bytes);
+  return options.backing == SegmentBacking::kMemfd ? CreateMemfd(bytes) : CreatePosixShm(bytes);
+}
+
+int SweepStaleSegments() {
+  std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(kShmDirectory), &::closedir);
+  if (directory == nullptr) return 0;
+  const uint64_t pid_namespace = PidNamespace();
+  int removed = 0;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    unsigned uid = 0;
+    uint64_t made_in = 0;
+    uint64_t start_time = 0;
+    int pid = 0;
+    if (std::sscanf(entry->d_name, "baton.%u.%" SCNu64 ".%d.%" SCNu64 ".", &uid, &made_in, &pid,
+                    &start_time) != 4) {
+      continue;
+    }
+    if (uid != ::getuid() || made_in != pid_namespace || pid_namespace == 0) continue;
+    absl::StatusOr<ProcessIdentity> maker = ProcessIdentity::Of(pid);
+    if (maker.ok() && maker->start_time == start_time) continue;
+    if (!maker.ok() && !absl::IsNotFound(maker.status())) continue;
+    if (bip::shared_memory_object::remove(entry->d_name)) ++removed;
+  }
+  return removed;
+}
+
+absl::StatusOr<Segment> Segment::Map(int fd, uint64_t bytes, SegmentAccess access, bool prefault) {
+  struct stat info;
+  if (::fstat(fd, &info) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot map a segment: descriptor ", fd, ": ", ErrnoText(errno)));
+  }
+  if (bytes == 0 || info.st_size < 0 || static_cast<uint64_t>(info.st_size) < bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot map a segment of ", bytes,
+                                                   " bytes: the object behind it has ",
+                                                   info.st_size));
+  }
+  const bool writable = access == SegmentAccess::kReadWrite;
+  const bip::mode_t mode = writable ? bip::read_write : bip::read_only;
+  Segment segment;
+  try {
+    segment.region_ = bip::mapped_region(DescriptorMapping(fd, mode), mode, 0, bytes);
+  } catch (const bip::interprocess_exception& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot map a segment of ", bytes, " bytes: ", error.what()));
+  }
+  // A child that the user's process forks must not keep a segment alive.
+  ::madvise(segment.data(), bytes, MADV_DONTFORK);
+  if (prefault) Prefault(segment.data(), bytes, writable);
+  return segment;
+}
+
+}  // namespace baton::ipc
