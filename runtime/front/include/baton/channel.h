@@ -1,0 +1,121 @@
+// A channel: one thread of the service, talking to whichever worker serves.
+#ifndef BATON_CHANNEL_H_
+#define BATON_CHANNEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "baton/options.h"
+#include "baton/request.h"
+#include "baton/response.h"
+#include "baton/tensor.h"
+
+namespace baton {
+
+// Names a submitted request within its channel. Never reused.
+struct Ticket {
+  uint64_t id = 0;
+  friend bool operator==(const Ticket&, const Ticket&) = default;
+};
+
+// How a submitted request ended. Exactly one per Submit, unless it was
+// cancelled.
+struct Outcome {
+  Ticket ticket;
+  absl::StatusOr<Response> response;
+};
+
+// Thread safety: none; a channel, its requests and its responses belong to
+// one thread at a time. Different channels are independent: give each thread
+// its own.
+//
+// Errors a request can end with:
+//   INVALID_ARGUMENT    it does not fit the model's signature; or the model said so
+//   RESOURCE_EXHAUSTED  ring, arena or handles are full (nothing was started: try
+//                       again later), or the result does not fit the response arena
+//   DEADLINE_EXCEEDED   its time was over; the model may or may not have seen it
+//   CANCELLED           only from a Cancel of the model's side; see Cancel
+//   ABORTED             its worker died after it had started: it may have had effects
+//   UNAVAILABLE         it was not started and cannot be in time (server gone, or in a
+//                       reload whose expected gap is longer than its deadline)
+//   DATA_LOSS           the worker wrote nonsense into its segment; open a new channel
+// and with whatever status the model returned.
+//
+// No function blocks without a bound, throws or aborts, whatever the worker,
+// the supervisor or the shared memory do.
+class Channel {
+ public:
+  Channel(Channel&&) noexcept;
+  Channel& operator=(Channel&&) noexcept;
+  // Ends what is outstanding; Requests and Responses that are still alive stay
+  // valid. Tells the supervisor, without waiting for it.
+  ~Channel();
+
+  // Checks `inputs` against the signature and lays them out. `response_bytes`
+  // is what to loan for the results, 0: as the signature says where its shapes
+  // are fixed, else 64 KiB (a result that does not fit is asked for again with
+  // a block that does). Cost: microseconds; allocates. At most 256 plans.
+  absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs,
+                                   uint64_t response_bytes = 0);
+
+  // Loans the blocks for one request. Cost: tens of nanoseconds; no
+  // allocation, no system call.
+  absl::StatusOr<Request> Loan(const RequestPlan& plan);
+
+  // Plan (the one made before, where the shapes were seen before) and Loan.
+  absl::StatusOr<Request> NewRequest(std::span<const TensorSpec> inputs);
+  // For a signature without dynamic dimensions.
+  absl::StatusOr<Request> NewRequest();
+
+  // Submits and waits for the answer. Takes `request` only when it was
+  // accepted: after RESOURCE_EXHAUSTED "ring is full" it is still the caller's.
+  absl::StatusOr<Response> Call(Request&& request, const CallOptions& options = {});
+
+  // Submits and returns at once. `request` as above.
+  absl::StatusOr<Ticket> Submit(Request&& request, const CallOptions& options = {});
+
+  // The next request that has ended, in the order of their ends; nullopt when
+  // none has. Does not block.
+  std::optional<Outcome> Poll();
+  // As Poll, but waits up to `timeout` for one.
+  std::optional<Outcome> Wait(absl::Duration timeout);
+
+  // Forgets a request: it will not be given by Poll. The worker skips it if
+  // it has not started it; its blocks come back when that is certain.
+  // NOT_FOUND when it has ended already or never was.
+  absl::Status Cancel(Ticket ticket);
+
+  // Requests submitted whose end was not yet given out.
+  uint32_t outstanding() const;
+
+  // For an epoll loop of the caller's (with ChannelOptions::event_fd; -1
+  // without): readable after Arm when a Poll may give something. Drain it
+  // with ClearEvent.
+  int event_fd() const;
+  // Asks for a wake-up. True when something can be polled already: then poll,
+  // the descriptor may stay silent.
+  bool Arm();
+  void ClearEvent();
+
+  // The model's inputs and outputs.
+  const Signature& signature() const;
+
+  // The memory behind a channel, for tests and tools.
+  uint64_t free_request_bytes() const;
+  uint64_t free_response_bytes() const;
+
+ private:
+  friend class Front;
+  friend class internal::ChannelCore;
+  explicit Channel(internal::ChannelCore* core) : core_(core) {}
+  internal::ChannelCore* core_ = nullptr;
+};
+
+}  // namespace baton
+
+#endif  // BATON_CHANNEL_H_

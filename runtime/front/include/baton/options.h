@@ -1,0 +1,67 @@
+// Options of the front: every limit and every time has a name and a unit.
+#ifndef BATON_OPTIONS_H_
+#define BATON_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace baton {
+
+struct FrontOptions {
+  // Where servers are looked up; empty: $XDG_RUNTIME_DIR/baton, or
+  // /tmp/baton-$UID without one.
+  std::string run_directory;
+  // Bound on connecting, and on each answer of the supervisor.
+  absl::Duration connect_timeout = absl::Seconds(5);
+  // Map each generation's device arena into this process, for reading. A
+  // service that takes its results on the host has no use for it.
+  bool import_device = false;
+};
+
+struct LaunchOptions {
+  std::string directory;            // model directory (with config.yaml)
+  std::string name;                 // empty: one that nobody else has
+  std::string secrets_directory;    // empty: none
+  std::string device;               // empty: as config.yaml says
+  bool disable_secrets_reload = false;
+  // Bound on the first generation's start, loading included.
+  absl::Duration start_timeout = absl::Minutes(10);
+  // Empty: looked up beside this program, then where Baton was installed.
+  std::string supervisor_executable;
+  FrontOptions front;
+};
+
+struct ChannelOptions {
+  // Most requests outstanding at once; a power of two, 2 to 65536.
+  uint32_t ring_entries = 256;
+  // Shared memory for requests and for responses, reserved at open.
+  uint64_t request_arena_bytes = 16 << 20;
+  uint64_t response_arena_bytes = 16 << 20;
+  // Most Requests, requests on their way and Responses alive at once.
+  uint32_t max_handles = 1024;
+  enum class Backing { kPosixShm, kMemfd };
+  // kMemfd does not count against the size of /dev/shm (64 MiB in many
+  // containers) and is sealed against truncation.
+  Backing backing = Backing::kPosixShm;
+  // The longest that a waiting call spins before it sleeps; what it does in
+  // fact is learned from recent waits. Zero where only one CPU may be used.
+  absl::Duration max_spin = absl::Microseconds(50);
+  // Give this channel an eventfd for an epoll loop: see Channel::event_fd.
+  bool event_fd = false;
+  // For tests: where the rings' sequences start.
+  uint64_t first_sequence = 0;
+};
+
+struct CallOptions {
+  // Bound on the whole call, waiting for a reload included. At most 24 h.
+  absl::Duration timeout = absl::Seconds(30);
+  // The model may be run twice on this request: retry once where a worker
+  // died after it had started.
+  bool idempotent = false;
+};
+
+}  // namespace baton
+
+#endif  // BATON_OPTIONS_H_
