@@ -6,6 +6,7 @@
 #define BATON_IPC_EVENTFD_H_
 
 #include "absl/status/statusor.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {

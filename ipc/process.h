@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {
@@ -77,13 +78,13 @@ struct ExitStatus {
 std::string ToString(const ExitStatus& status);
 
 struct SpawnOptions {
-  std::string executable;         // a path; PATH is not searched
-  std::vector<std::string> args;  // without the program's name
+  std::string executable = {};         // a path; PATH is not searched
+  std::vector<std::string> args = {};  // without the program's name
   // "NAME=value" each; nullopt: this process's environment.
-  std::optional<std::vector<std::string>> env;
+  std::optional<std::vector<std::string>> env = {};
   // {descriptor here, number in the child}. Standard input is /dev/null unless
   // 0 is in the list.
-  std::vector<std::pair<int, int>> fds;
+  std::vector<std::pair<int, int>> fds = {};
   // A group of its own, so that ^C at a terminal reaches only who is to act on
   // it and not the worker that has to drain.
   bool new_process_group = true;
@@ -138,9 +139,6 @@ absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options);
 // as long as they are to (the supervisor's main thread). A parent that cannot
 // promise that gives its child a socket to see it die by instead.
 absl::Status DieWithParent(pid_t expected_parent);
-
-// Waits until `fd` is readable or has hung up. False on timeout.
-bool WaitReadable(int fd, absl::Duration timeout);
 
 }  // namespace baton::ipc
 
