@@ -1,0 +1,383 @@
+#include "runtime/worker/channel_server.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/channel_layout.h"
+#include "ipc/crash_point.h"
+#include "ipc/descriptor.h"
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "ipc/ring.h"
+#include "ipc/segment.h"
+#include "runtime/worker/response_writer.h"
+
+namespace baton::runtime {
+namespace {
+
+using ipc::CompletionEntry;
+using ipc::SubmissionEntry;
+using SubmissionTaken = ipc::TakenEntry<SubmissionEntry>;
+
+constexpr size_t kMaxErrorBytes = 4096;
+
+// A description that was parsed and checked, kept under its token.
+struct KnownRequest {
+  uint64_t token = 0;
+  uint64_t end = 0;  // bytes of a block that it uses
+  std::vector<ipc::TensorLayout> layouts;
+  std::vector<uint64_t> offsets;   // in the signature's order
+  std::vector<TensorView> inputs;  // likewise; `bytes` are set for each block
+};
+
+// What goes into a completion entry.
+struct Answer {
+  absl::Status status;
+  ResponseWriter::Description description;
+  uint64_t needed_bytes = 0;
+  bool dropped = false;  // expired or cancelled before it was started
+};
+
+void Bump(std::atomic<uint64_t>& counter) {
+  // One writer: no read-modify-write needed. Relaxed: a statistic.
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+class ChannelServerImpl final : public ChannelServer {
+ public:
+  ChannelServerImpl(uint64_t channel, ipc::Segment submission, const ipc::SegmentView& submission_view,
+                    ipc::Segment completion, const ipc::SegmentView& completion_view,
+                    ipc::UniqueFd event)
+      : channel_(channel),
+        submission_(std::move(submission)),
+        completion_(std::move(completion)),
+        submission_view_(submission_view),
+        completion_view_(completion_view),
+        event_(std::move(event)) {}
+
+  uint64_t channel() const override { return channel_; }
+  absl::Status Begin(uint64_t generation) override;
+  bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
+  bool HasWork() const override { return begun_ && submissions_.Ready(); }
+
+ private:
+  // Tokens known at once, by their low bits.
+  static constexpr size_t kKnownRequests = 64;
+
+  const ipc::FrontState& front() const {
+    return *reinterpret_cast<const ipc::FrontState*>(submission_.data() + sizeof(ipc::SegmentHeader));
+  }
+  ipc::WorkerState& worker() const {
+    return *reinterpret_cast<ipc::WorkerState*>(completion_.data() + sizeof(ipc::SegmentHeader));
+  }
+  const SubmissionEntry* submission_entries() const {
+    return reinterpret_cast<const SubmissionEntry*>(submission_.data() +
+                                                    submission_view_.plan.ring_offset);
+  }
+  CompletionEntry* completion_entries() const {
+    return reinterpret_cast<CompletionEntry*>(completion_.data() + completion_view_.plan.ring_offset);
+  }
+
+  std::optional<std::span<const std::byte>> RequestBlock(const SubmissionEntry& entry) const;
+  std::span<std::byte> ResponseBlock(const SubmissionEntry& entry) const;
+  bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
+  absl::StatusOr<KnownRequest*> Understand(const SubmissionEntry& entry,
+                                           std::span<const std::byte> block,
+                                           const Signature& signature);
+  Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model, int64_t now);
+  Answer Run(KnownRequest& request, std::span<const std::byte> block, std::span<std::byte> response,
+             loader::Model& model);
+  void Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns);
+  void WakeFront();
+
+  const uint64_t channel_;
+  ipc::Segment submission_;
+  ipc::Segment completion_;
+  const ipc::SegmentView submission_view_;
+  const ipc::SegmentView completion_view_;
+  ipc::UniqueFd event_;
+
+  bool begun_ = false;
+  uint64_t generation_ = 0;
+  ipc::RingConsumer<SubmissionEntry> submissions_;
+  ipc::RingProducer<CompletionEntry> completions_;
+  std::optional<ResponseWriter> writer_;
+  std::array<std::unique_ptr<KnownRequest>, kKnownRequests> known_;
+  KnownRequest unnamed_;
+  uint64_t cancellations_seen_ = 0;
+  uint64_t check_cancelled_until_ = 0;
+  bool check_cancelled_ = false;
+};
+
+absl::Status ChannelServerImpl::Begin(uint64_t generation) {
+  ipc::WorkerState& state = worker();
+  const uint64_t entries = submission_view_.ring_entries;
+  // SYNC: request_taken. The worker that stored it has been reaped.
+  const uint64_t taken = state.taken.load(std::memory_order_acquire);
+  const uint64_t at_taken =
+      submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
+  if (at_taken != taken && at_taken != taken - entries) {
+    return absl::DataLossError(absl::StrCat("channel ", channel_, ": the worker before left an impossible position (",
+                                            taken, "); the front has to open a new channel"));
+  }
+  const uint64_t slots = completion_view_.ring_entries;
+  const uint64_t published = ipc::FindPublished(
+      completion_entries(), completion_view_.ring_entries,
+      state.published.load(std::memory_order_acquire));
+  const uint64_t at_published =
+      completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
+  if (at_published != published - slots) {
+    return absl::DataLossError(absl::StrCat("channel ", channel_, ": the worker before left completions that cannot be (",
+                                            published, "); the front has to open a new channel"));
+  }
+  generation_ = generation;
+  submissions_ = ipc::RingConsumer<SubmissionEntry>(submission_entries(),
+                                                    submission_view_.ring_entries, taken);
+  completions_ = ipc::RingProducer<CompletionEntry>(completion_entries(),
+                                                    completion_view_.ring_entries, published);
+  state.published.store(published, std::memory_order_relaxed);
+
+  // SYNC: generation_resumed. 0 marks the record as being written; a kill in
+  // between leaves 0, which readers take for "not yet".
+  state.resume_generation.store(0, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  BATON_CRASH_POINT("worker.resume_begun");
+  state.resume_taken.store(taken, std::memory_order_relaxed);
+  state.resume_published.store(published, std::memory_order_relaxed);
+  BATON_CRASH_POINT("worker.resume_written");
+  state.resume_generation.store(generation, std::memory_order_release);
+  begun_ = true;
+  // Requests cancelled before this worker looked are in the ring already.
+  check_cancelled_ = true;
+  check_cancelled_until_ = taken + entries;
+  cancellations_seen_ = front().cancellations.load(std::memory_order_acquire);
+  return absl::OkStatus();
+}
+
+bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
+  SubmissionTaken taken;
+  const uint64_t sequence = submissions_.next();
+  if (!begun_ || !submissions_.TryTake(&taken)) return false;
+  BATON_CRASH_POINT("worker.entry_read");
+  // SYNC: request_taken. From here on the request counts as started.
+  worker().taken.store(submissions_.next(), std::memory_order_release);
+  BATON_CRASH_POINT("worker.taken_published");
+  const SubmissionEntry& entry = *taken.operator->();
+  Bump(page.taken);
+  const int64_t start = ipc::MonotonicNs();
+  page.busy_since_ns.store(start, std::memory_order_relaxed);
+
+  Answer answer = Execute(entry, sequence, model, start);
+
+  const int64_t end = ipc::MonotonicNs();
+  BATON_CRASH_POINT("worker.answer_written");
+  Publish(entry, answer, static_cast<uint64_t>(std::max<int64_t>(end - start, 0)));
+  BATON_CRASH_POINT("worker.completion_published");
+  WakeFront();
+  Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
+  page.busy_since_ns.store(0, std::memory_order_relaxed);
+  page.heartbeat_ns.store(end, std::memory_order_relaxed);
+  return true;
+}
+
+std::optional<std::span<const std::byte>> ChannelServerImpl::RequestBlock(
+    const SubmissionEntry& entry) const {
+  const uint64_t end = uint64_t{entry.request_granule} + entry.request_granules;
+  if (end > submission_view_.plan.arena_bytes / ipc::kGranuleBytes) return std::nullopt;
+  const uint64_t bytes = entry.request_granules * ipc::kGranuleBytes;
+  if (ipc::kBlockHeaderBytes + uint64_t{entry.descriptor_bytes} > bytes) return std::nullopt;
+  return std::span<const std::byte>(submission_.data() + submission_view_.plan.arena_offset +
+                                        entry.request_granule * ipc::kGranuleBytes,
+                                    bytes);
+}
+
+// An empty block where the entry's is not inside the arena: nothing is
+// written then, the answer has no text.
+std::span<std::byte> ChannelServerImpl::ResponseBlock(const SubmissionEntry& entry) const {
+  const uint64_t end = uint64_t{entry.response_granule} + entry.response_granules;
+  if (end > completion_view_.plan.arena_bytes / ipc::kGranuleBytes) return {};
+  return {completion_.data() + completion_view_.plan.arena_offset +
+              entry.response_granule * ipc::kGranuleBytes,
+          entry.response_granules * ipc::kGranuleBytes};
+}
+
+bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> block) {
+  const uint64_t cancellations = front().cancellations.load(std::memory_order_acquire);
+  if (cancellations != cancellations_seen_) {
+    cancellations_seen_ = cancellations;
+    check_cancelled_ = true;
+    // Whatever may have been cancelled was submitted before; no more than a
+    // ring of requests is outstanding.
+    check_cancelled_until_ = sequence + submission_view_.ring_entries;
+  }
+  if (!check_cancelled_) return false;
+  if (sequence == check_cancelled_until_) check_cancelled_ = false;
+  const auto* header = reinterpret_cast<const ipc::RequestBlockHeader*>(block.data());
+  return header->cancelled.load(std::memory_order_acquire) != 0;
+}
+
+absl::StatusOr<KnownRequest*> ChannelServerImpl::Understand(const SubmissionEntry& entry,
+                                                            std::span<const std::byte> block,
+                                                            const Signature& signature) {
+  std::unique_ptr<KnownRequest>& slot = known_[entry.descriptor_token % kKnownRequests];
+  const bool named = entry.descriptor_token != 0;
+  if (named && slot != nullptr && slot->token == entry.descriptor_token) {
+    if (slot->end > block.size()) {
+      return absl::InvalidArgumentError("the request's block is smaller than its description says");
+    }
+    return slot.get();
+  }
+  // Copied before it is parsed: the front could change it meanwhile.
+  const std::span<const std::byte> described =
+      block.subspan(ipc::kBlockHeaderBytes, entry.descriptor_bytes);
+  const std::vector<std::byte> copy(described.begin(), described.end());
+  absl::StatusOr<std::vector<ipc::TensorLayout>> layouts = ipc::ParseRequest(copy, block.size());
+  if (!layouts.ok()) return layouts.status();
+  absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(signature.inputs, *layouts);
+  if (!order.ok()) return order.status();
+  if (named && slot == nullptr) slot = std::make_unique<KnownRequest>();
+  KnownRequest& request = named ? *slot : unnamed_;
+  request.token = entry.descriptor_token;
+  request.layouts = *std::move(layouts);
+  request.end = ipc::LayoutEnd(request.layouts);
+  request.offsets.clear();
+  request.inputs.clear();
+  for (const uint32_t index : *order) {
+    const ipc::TensorLayout& layout = request.layouts[index];
+    request.offsets.push_back(layout.offset);
+    request.inputs.push_back(
+        {.name = layout.name, .dtype = layout.dtype, .shape = layout.shape, .bytes = {}});
+  }
+  for (size_t i = 0; i < order->size(); ++i) {
+    request.inputs[i].bytes = {block.data(), request.layouts[(*order)[i]].bytes};
+  }
+  return &request;
+}
+
+Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
+                                  loader::Model& model, int64_t now) {
+  const std::optional<std::span<const std::byte>> block = RequestBlock(entry);
+  if (!block || entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer)) {
+    return {.status = absl::InvalidArgumentError(
+                "the request's block is outside its arena, or its kind is unknown")};
+  }
+  if (entry.deadline_ns != 0 && now >= entry.deadline_ns) {
+    return {.status = absl::DeadlineExceededError("its deadline passed while it waited"),
+            .dropped = true};
+  }
+  if (Cancelled(sequence, *block)) {
+    return {.status = absl::CancelledError("cancelled while it waited"), .dropped = true};
+  }
+  absl::StatusOr<KnownRequest*> request = Understand(entry, *block, model.signature());
+  if (!request.ok()) return {.status = request.status()};
+  return Run(**request, *block, ResponseBlock(entry), model);
+}
+
+Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> block,
+                              std::span<std::byte> response, loader::Model& model) {
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    request.inputs[i].bytes =
+        block.subspan(request.offsets[i], request.inputs[i].bytes.size());
+  }
+  if (!writer_) writer_.emplace(model.signature());
+  writer_->Begin(response);
+  Answer answer;
+  try {
+    answer.status = model.Run(request.inputs, *writer_);
+  } catch (const std::exception& error) {
+    answer.status = absl::InternalError(absl::StrCat("the model threw: ", error.what()));
+  } catch (...) {
+    answer.status = absl::InternalError("the model threw something that is no std::exception");
+  }
+  if (answer.status.ok()) {
+    absl::StatusOr<ResponseWriter::Description> description = writer_->Finish();
+    if (description.ok()) {
+      answer.description = *description;
+    } else {
+      answer.status = description.status();
+    }
+  }
+  // Also where the model wraps the sink's refusal in words of its own.
+  if (!answer.status.ok() && writer_->needed_bytes() > response.size()) {
+    answer.needed_bytes = writer_->needed_bytes();
+    if (!absl::IsResourceExhausted(answer.status)) {
+      answer.status = absl::ResourceExhaustedError(std::string(answer.status.message()));
+    }
+  }
+  return answer;
+}
+
+void ChannelServerImpl::Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns) {
+  uint32_t descriptor_bytes = answer.description.bytes;
+  if (!answer.status.ok()) {
+    const std::span<std::byte> block = ResponseBlock(entry);
+    const auto text = answer.status.message();
+    descriptor_bytes =
+        static_cast<uint32_t>(std::min({text.size(), block.size(), kMaxErrorBytes}));
+    if (descriptor_bytes > 0) std::memcpy(block.data(), text.data(), descriptor_bytes);
+  }
+  completions_.Publish([&](CompletionEntry& completion) {
+    completion.request_id = entry.request_id;
+    completion.generation = generation_;
+    completion.descriptor_token = answer.description.token;
+    completion.needed_bytes = answer.needed_bytes;
+    completion.descriptor_bytes = descriptor_bytes;
+    completion.status_code = static_cast<uint16_t>(answer.status.code());
+    completion.flags = 0;
+    completion.service_ns = service_ns;
+    BATON_CRASH_POINT("worker.completion_filled");
+  });
+  // Relaxed: a hint for the next worker, which trusts the stamps.
+  worker().published.store(completions_.next(), std::memory_order_relaxed);
+}
+
+void ChannelServerImpl::WakeFront() {
+  // SYNC: front_sleeps. Either this sees the flag, or the front, which looks
+  // at the ring once more after setting it, sees the completion.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  switch (front().sleeping.load(std::memory_order_relaxed)) {
+    case ipc::kFrontOnFutex:
+      worker().wake_count.fetch_add(1, std::memory_order_release);
+      BATON_CRASH_POINT("worker.wake_counted");
+      ipc::FutexWakeAll(&worker().wake_count);
+      break;
+    case ipc::kFrontOnEventFd:
+      if (event_) ipc::SignalEventFd(event_.get());
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ChannelServer>> ChannelServer::Map(uint64_t channel,
+                                                                  const Descriptors& descriptors) {
+  absl::StatusOr<ipc::Segment> submission = ipc::Segment::Map(
+      descriptors.submission, descriptors.submission_bytes, ipc::SegmentAccess::kReadOnly);
+  if (!submission.ok()) return submission.status();
+  absl::StatusOr<ipc::Segment> completion = ipc::Segment::Map(
+      descriptors.completion, descriptors.completion_bytes, ipc::SegmentAccess::kReadWrite);
+  if (!completion.ok()) return completion.status();
+  absl::StatusOr<ipc::SegmentView> submission_view =
+      ipc::ReadSubmissionHeader(submission->data(), submission->bytes());
+  if (!submission_view.ok()) return submission_view.status();
+  absl::StatusOr<ipc::SegmentView> completion_view =
+      ipc::ReadCompletionHeader(completion->data(), completion->bytes());
+  if (!completion_view.ok()) return completion_view.status();
+  ipc::UniqueFd event;
+  if (descriptors.event >= 0) event.reset(::fcntl(descriptors.event, F_DUPFD_CLOEXEC, 3));
+  return std::make_unique<ChannelServerImpl>(channel, *std::move(submission), *submission_view,
+                                             *std::move(completion), *completion_view,
+                                             std::move(event));
+}
+
+}  // namespace baton::runtime

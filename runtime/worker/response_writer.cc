@@ -1,0 +1,111 @@
+#include "runtime/worker/response_writer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/channel_layout.h"
+
+namespace baton::runtime {
+
+ResponseWriter::ResponseWriter(const Signature& signature)
+    : signature_(signature),
+      reserve_(ipc::DescriptorReserve(signature.outputs)),
+      outputs_(signature.outputs.size()) {
+  prepared_.reserve(kMaxPrepared);
+}
+
+void ResponseWriter::Begin(std::span<std::byte> block) {
+  block_ = block;
+  cursor_ = reserve_;
+  for (Output& output : outputs_) output = Output{};
+}
+
+absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
+                                                              std::span<const int64_t> shape) {
+  if (index >= outputs_.size() || outputs_[index].there) {
+    return absl::InternalError(absl::StrCat("the model asked for output ", index,
+                                            " twice, or has no such output: it has ",
+                                            outputs_.size()));
+  }
+  const TensorSpec& spec = signature_.outputs[index];
+  bool fits = shape.size() == spec.shape.size();
+  for (size_t d = 0; fits && d < shape.size(); ++d) {
+    fits = spec.shape[d] == kDynamicDim || spec.shape[d] == shape[d];
+  }
+  const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, shape);
+  if (!fits || !bytes || *bytes > (uint64_t{1} << 46)) {
+    return absl::InternalError(absl::StrCat(
+        "the model gave ", ToString(TensorSpec{spec.name, spec.dtype, {shape.begin(), shape.end()}}),
+        ", its signature says ", ToString(spec)));
+  }
+  Output& output = outputs_[index];
+  output.there = true;
+  output.rank = static_cast<uint32_t>(shape.size());
+  std::copy(shape.begin(), shape.end(), output.shape.begin());
+  output.offset = cursor_;
+  output.bytes = *bytes;
+  cursor_ = ipc::RoundUpToGranules(cursor_ + *bytes);
+  if (output.offset + output.bytes > block_.size()) {
+    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ", cursor_,
+                                                     " bytes, ", block_.size(), " were loaned"));
+  }
+  return block_.subspan(output.offset, output.bytes);
+}
+
+absl::StatusOr<const ResponseWriter::Prepared*> ResponseWriter::Prepare() {
+  // The last one first: most models answer in one shape.
+  if (last_ < prepared_.size() && prepared_[last_].outputs == outputs_) return &prepared_[last_];
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    if (prepared_[i].outputs == outputs_) {
+      last_ = i;
+      return &prepared_[i];
+    }
+  }
+  std::vector<ipc::TensorLayout> layouts;
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const Output& output = outputs_[i];
+    layouts.push_back({.name = signature_.outputs[i].name,
+                       .dtype = signature_.outputs[i].dtype,
+                       .shape = {output.shape.begin(), output.shape.begin() + output.rank},
+                       .offset = output.offset,
+                       .bytes = output.bytes});
+  }
+  absl::StatusOr<ipc::DescriptorBytes> bytes = ipc::EncodeResponse(layouts);
+  if (!bytes.ok()) return bytes.status();
+  if (bytes->size() > reserve_) {
+    return absl::InternalError(absl::StrCat("a description of ", bytes->size(),
+                                            " bytes exceeds the ", reserve_, " set aside"));
+  }
+  Prepared prepared{.outputs = outputs_, .bytes = *std::move(bytes), .token = next_token_++};
+  if (prepared_.size() < kMaxPrepared) {
+    prepared_.push_back(std::move(prepared));
+    last_ = prepared_.size() - 1;
+  } else {
+    last_ = evict_;
+    evict_ = (evict_ + 1) % kMaxPrepared;
+    prepared_[last_] = std::move(prepared);
+  }
+  return &prepared_[last_];
+}
+
+absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (!outputs_[i].there) {
+      return absl::InternalError(
+          absl::StrCat("the model gave no output '", signature_.outputs[i].name, "'"));
+    }
+  }
+  absl::StatusOr<const Prepared*> prepared = Prepare();
+  if (!prepared.ok()) return prepared.status();
+  const ipc::DescriptorBytes& bytes = (*prepared)->bytes;
+  if (bytes.size() > block_.size()) {
+    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ", cursor_,
+                                                     " bytes, ", block_.size(), " were loaned"));
+  }
+  std::memcpy(block_.data(), bytes.data(), bytes.size());
+  return Description{.token = (*prepared)->token, .bytes = static_cast<uint32_t>(bytes.size())};
+}
+
+}  // namespace baton::runtime
