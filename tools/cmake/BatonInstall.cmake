@@ -2,7 +2,6 @@
 #
 #   Baton::front   for services that hand requests to a server
 #   Baton::model   header-only, for authors of native models
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 # baton_package_closure(OUT target...): the targets, and those of ours that they link.

@@ -1,4 +1,5 @@
-# Libraries of the source folders, and the code that Cap'n Proto generates for them.
+# Libraries and programs of the source folders, and the code that Cap'n Proto generates for them.
+include(GNUInstallDirs)
 
 # baton_library(NAME [SOURCES file...] [SCHEMAS x.capnp...] [LINK library...] [LINK_PRIVATE library...]
 #               [INCLUDE dir...])
@@ -47,7 +48,6 @@ function(baton_executable name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ${arg_LINK})
   if(arg_INSTALL)
-    include(GNUInstallDirs)
     set(dir "${CMAKE_INSTALL_BINDIR}")
     if(arg_INSTALL STREQUAL "libexec")
       set(dir "${CMAKE_INSTALL_LIBEXECDIR}/baton")
