@@ -1,0 +1,265 @@
+#include "loader/model_config.h"
+
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <set>
+#include <span>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "loader/backends.h"
+#include "loader/config_node.h"
+
+namespace baton::loader {
+namespace {
+
+constexpr size_t kMaxModelNameBytes = 64;
+
+bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; }
+
+bool IsModelName(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxModelNameBytes && absl::ascii_isalnum(name[0]) &&
+         std::all_of(name.begin(), name.end(), IsNameCharacter);
+}
+
+// A name that IsModelName, from that of a folder, which may have any.
+std::string NameFromFolder(const std::string& folder) {
+  std::string name = folder.substr(0, kMaxModelNameBytes);
+  for (char& c : name) {
+    if (!IsNameCharacter(c)) c = '_';
+  }
+  if (name.empty() || !absl::ascii_isalnum(name[0])) name = absl::StrCat("m", name);
+  return name.substr(0, kMaxModelNameBytes);
+}
+
+template <typename T>
+absl::Status Assign(absl::StatusOr<T> value, T& to) {
+  if (value.ok()) to = *std::move(value);
+  return value.status();
+}
+
+absl::Status ReadModelName(const ConfigNode& node, std::string& name) {
+  absl::Status read = Assign(node.Text(), name);
+  if (!read.ok() || IsModelName(name)) return read;
+  return node.Error(absl::StrCat("a name has 1 to ", kMaxModelNameBytes,
+                                 " letters, digits, '_', '-' or '.', the first a letter or a digit"));
+}
+
+absl::Status ReadDevice(const ConfigNode& node, std::string& device) {
+  absl::Status read = Assign(node.Text(), device);
+  if (!read.ok() || device == "host") return read;
+  uint32_t index = 0;
+  const bool is_cuda = device.starts_with("cuda:") && device.size() > 5 &&
+                       absl::ascii_isdigit(device[5]) &&
+                       absl::SimpleAtoi(device.substr(5), &index);
+  return is_cuda ? absl::OkStatus() : node.Error("expected host, or cuda:N with a number N");
+}
+
+absl::Status ReadShape(const ConfigNode& node, std::vector<int64_t>& shape) {
+  absl::StatusOr<std::vector<ConfigNode>> dims = node.List();
+  if (!dims.ok()) return dims.status();
+  if (dims->size() > kMaxRank) return node.Error(absl::StrCat("more than ", kMaxRank, " dimensions"));
+  for (const ConfigNode& dim : *dims) {
+    int64_t value = 0;
+    const absl::StatusOr<std::string> text = dim.Text();
+    if (text.ok() && (*text == "?" || *text == "-1")) {
+      value = kDynamicDim;
+    } else if (!text.ok() || !absl::SimpleAtoi(*text, &value) || value < 0) {
+      return dim.Error("expected a dimension of 0 or more, or '?' for one that requests choose");
+    }
+    shape.push_back(value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTensor(const ConfigNode& node, const TensorSpec& spec, bool has_shape) {
+  if (spec.name.empty()) return node.Error("'name' is missing");
+  if (spec.dtype == DType::kInvalid) return node.Error("'dtype' is missing");
+  if (!has_shape) return node.Error("'shape' is missing ([] for a single number)");
+  std::vector<int64_t> smallest = spec.shape;
+  std::replace(smallest.begin(), smallest.end(), kDynamicDim, int64_t{1});
+  if (!TensorBytes(spec.dtype, smallest)) return node.Error("the shape overflows 64-bit sizes");
+  return absl::OkStatus();
+}
+
+absl::Status ReadTensor(const ConfigNode& node, TensorSpec& spec) {
+  bool has_shape = false;
+  const ConfigKey keys[] = {
+      {"name",
+       [&](const ConfigNode& value) {
+         absl::Status read = Assign(value.Text(), spec.name);
+         if (!read.ok() || spec.name.size() <= kMaxNameBytes) return read;
+         return value.Error(absl::StrCat("more than ", kMaxNameBytes, " bytes"));
+       }},
+      {"dtype",
+       [&](const ConfigNode& value) {
+         std::vector<std::string> names;
+         for (uint8_t i = 1; i <= kMaxDType; ++i) names.emplace_back(DTypeName(DType{i}));
+         absl::StatusOr<std::string> name = value.Choice(names);
+         if (name.ok()) spec.dtype = DTypeFromName(*name);
+         return name.status();
+       }},
+      {"shape",
+       [&](const ConfigNode& value) {
+         has_shape = true;
+         return ReadShape(value, spec.shape);
+       }},
+  };
+  absl::Status read = node.Map(keys);
+  return read.ok() ? CheckTensor(node, spec, has_shape) : read;
+}
+
+absl::Status ReadTensors(const ConfigNode& node, std::vector<TensorSpec>& specs) {
+  absl::StatusOr<std::vector<ConfigNode>> entries = node.List();
+  if (!entries.ok()) return entries.status();
+  if (entries->size() > kMaxTensors) {
+    return node.Error(absl::StrCat("more than ", kMaxTensors, " tensors"));
+  }
+  std::set<std::string> names;
+  for (const ConfigNode& entry : *entries) {
+    absl::Status read = ReadTensor(entry, specs.emplace_back());
+    if (!read.ok()) return read;
+    if (!names.insert(specs.back().name).second) {
+      return entry.Error(absl::StrCat("another tensor has the name '", specs.back().name, "'"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadSignature(const ConfigNode& node, std::optional<Signature>& signature) {
+  Signature& into = signature.emplace();
+  const ConfigKey keys[] = {
+      {"inputs", [&](const ConfigNode& value) { return ReadTensors(value, into.inputs); }},
+      {"outputs", [&](const ConfigNode& value) { return ReadTensors(value, into.outputs); }},
+  };
+  absl::Status read = node.Map(keys);
+  if (read.ok() && into.outputs.empty()) return node.Error("'outputs' names no tensor");
+  return read;
+}
+
+absl::Status ReadLimits(const ConfigNode& node, ModelConfig& config) {
+  const ConfigKey keys[] = {
+      {"max_request_bytes",
+       [&](const ConfigNode& value) { return Assign(value.Size(), config.max_request_bytes); }},
+      {"device_capacity",
+       [&](const ConfigNode& value) { return Assign(value.Size(), config.device_capacity_bytes); }},
+  };
+  return node.Map(keys);
+}
+
+absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
+  const auto duration = [](const char* name, absl::Duration& to) {
+    return ConfigKey{name,
+                     [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
+  };
+  const ConfigKey keys[] = {
+      // The design's other strategy, overlap, is refused until it is there.
+      {"strategy",
+       [](const ConfigNode& value) {
+         const std::string strategies[] = {"exclusive"};
+         return value.Choice(strategies).status();
+       }},
+      duration("load_timeout", policy.load_timeout),
+      duration("drain_timeout", policy.drain_timeout),
+      duration("close_timeout", policy.close_timeout),
+      duration("cleanup_timeout", policy.cleanup_timeout),
+      duration("confirm_timeout", policy.confirm_timeout),
+  };
+  return node.Map(keys);
+}
+
+// Nodes that can be read only when the whole document is known.
+struct Deferred {
+  std::optional<ConfigNode> file;
+  std::vector<ConfigNode> backend_options;
+};
+
+absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Deferred& deferred) {
+  const std::vector<std::string> loaders = BackendNames();
+  std::vector<ConfigKey> keys = {
+      {"name", [&](const ConfigNode& node) { return ReadModelName(node, config.name); }},
+      {"loader", [&](const ConfigNode& node) { return Assign(node.Choice(loaders), config.loader); }},
+      {"device", [&](const ConfigNode& node) { return ReadDevice(node, config.device); }},
+      {"file",
+       [&](const ConfigNode& node) {
+         deferred.file = node;
+         return Assign(node.Text(), config.file);
+       }},
+      {"signature", [&](const ConfigNode& node) { return ReadSignature(node, config.signature); }},
+      {"limits", [&](const ConfigNode& node) { return ReadLimits(node, config); }},
+      {"reload", [&](const ConfigNode& node) { return ReadReload(node, config.reload); }},
+  };
+  for (const std::string& loader : loaders) {
+    keys.push_back({loader, [&](const ConfigNode& node) {
+                      deferred.backend_options.push_back(node);
+                      return absl::OkStatus();
+                    }});
+  }
+  absl::Status read = document.Map(keys);
+  if (!read.ok()) return read;
+  if (config.loader.empty()) {
+    return document.Error(
+        absl::StrCat("'loader' is missing; write one of ", absl::StrJoin(loaders, ", ")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveFile(const ConfigNode& where, ModelConfig& config) {
+  const std::filesystem::path file = std::filesystem::path(config.directory) / config.file;
+  config.file = file.lexically_normal().string();
+  std::error_code error;
+  if (std::filesystem::is_regular_file(file, error)) return absl::OkStatus();
+  const absl::Status status = where.Error(
+      absl::StrCat("no file ", config.file, error ? absl::StrCat(" (", error.message(), ")") : ""));
+  return absl::NotFoundError(status.message());
+}
+
+absl::Status ReadBackendOptions(const Deferred& deferred, ModelConfig& config) {
+  for (const ConfigNode& node : deferred.backend_options) {
+    if (node.name() != config.loader) {
+      return node.Error(absl::StrCat("these options are for the loader '", node.name(),
+                                     "', but the loader is '", config.loader, "'"));
+    }
+    absl::Status read = Assign(ReadOptions(*FindBackend(config.loader), node), config.options);
+    if (!read.ok()) return read;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelConfig> Load(const std::string& directory) {
+  std::filesystem::path folder = std::filesystem::absolute(directory).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // "models/digits/"
+  ModelConfig config;
+  config.directory = folder.string();
+  config.name = NameFromFolder(folder.filename().string());
+  absl::StatusOr<ConfigNode> document = ConfigNode::Load((folder / "config.yaml").string());
+  if (!document.ok()) return document.status();
+  Deferred deferred;
+  absl::Status status = ReadDocument(*document, config, deferred);
+  if (status.ok()) status = ReadBackendOptions(deferred, config);
+  if (status.ok()) {
+    if (config.file.empty()) config.file = FindBackend(config.loader)->default_file;
+    status = ResolveFile(deferred.file.value_or(*document), config);
+  }
+  if (!status.ok()) return status;
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory) {
+  try {
+    return Load(directory);
+  } catch (const std::exception& error) {  // yaml-cpp's and std::filesystem's
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, "/config.yaml: cannot be read: ", error.what()));
+  }
+}
+
+}  // namespace baton::loader
