@@ -1,0 +1,96 @@
+#include "kernels/dense.h"
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <tuple>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace baton::kernels {
+namespace {
+
+std::vector<float> Random(size_t count, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::uniform_real_distribution<float> values(-1.0f, 1.0f);
+  std::vector<float> result(count);
+  for (float& value : result) value = values(engine);
+  return result;
+}
+
+// Rows, inputs, outputs: below, at and above the tile and lane sizes.
+class MatMulBiasTest : public ::testing::TestWithParam<std::tuple<size_t, size_t, size_t>> {};
+
+TEST_P(MatMulBiasTest, EqualsTheDefinition) {
+  const auto [rows, inputs, outputs] = GetParam();
+  const auto input = Random(rows * inputs, 1);
+  const auto weights = Random(outputs * inputs, 2);
+  auto bias = Random(outputs, 3);
+  bias.resize(PaddedColumns(outputs));
+  std::vector<float> packed(inputs * PaddedColumns(outputs));
+  PackWeights(weights, outputs, inputs, packed);
+  constexpr float kGuard = 12345.0f;
+  std::vector<float> output(rows * outputs + 1, kGuard);
+
+  MatMulBias({.input = input.data(),
+              .weights = packed.data(),
+              .bias = bias.data(),
+              .output = output.data(),
+              .rows = rows,
+              .inputs = inputs,
+              .outputs = outputs});
+
+  for (size_t row = 0; row < rows; ++row) {
+    for (size_t out = 0; out < outputs; ++out) {
+      double sum = bias[out];
+      for (size_t in = 0; in < inputs; ++in) {
+        sum += double{input[row * inputs + in]} * double{weights[out * inputs + in]};
+      }
+      ASSERT_NEAR(output[row * outputs + out], sum, 1e-4) << row << "," << out;
+    }
+  }
+  EXPECT_EQ(output.back(), kGuard) << "wrote past the end";
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, MatMulBiasTest,
+                         ::testing::Combine(::testing::Values(0, 1, 3, 4, 5, 33),
+                                            ::testing::Values(1, 7, 64),
+                                            ::testing::Values(1, 10, 15, 16, 17, 64)));
+
+TEST(PackWeightsTest, TransposesAndPadsWithZero) {
+  const std::vector<float> weights = {1, 2, 3, 4, 5, 6};  // [2 outputs, 3 inputs]
+  std::vector<float> packed(3 * kDenseLane, 9.0f);
+  PackWeights(weights, 2, 3, packed);
+  for (size_t in = 0; in < 3; ++in) {
+    EXPECT_EQ(packed[in * kDenseLane], weights[in]);
+    EXPECT_EQ(packed[in * kDenseLane + 1], weights[3 + in]);
+    for (size_t lane = 2; lane < kDenseLane; ++lane) EXPECT_EQ(packed[in * kDenseLane + lane], 0);
+  }
+}
+
+TEST(ReluTest, KeepsThePositiveAndNan) {
+  std::vector<float> values = {-1.0f, 0.0f, 2.5f, std::nanf(""),
+                               -std::numeric_limits<float>::infinity()};
+  Relu(values);
+  EXPECT_EQ(values[0], 0.0f);
+  EXPECT_EQ(values[1], 0.0f);
+  EXPECT_EQ(values[2], 2.5f);
+  EXPECT_TRUE(std::isnan(values[3]));
+  EXPECT_EQ(values[4], 0.0f);
+}
+
+TEST(SoftmaxTest, RowsSumToOneAndNothingOverflows) {
+  std::vector<float> values = {0, 1, 2, 1000, 1000, 1000, -1000, 0, 1000};
+  SoftmaxRows(values, 3);
+  const double sum = 1 + std::exp(1.0) + std::exp(2.0);
+  EXPECT_NEAR(values[0], 1 / sum, 1e-6);
+  EXPECT_NEAR(values[1], std::exp(1.0) / sum, 1e-6);
+  EXPECT_NEAR(values[2], std::exp(2.0) / sum, 1e-6);
+  for (size_t i = 3; i < 6; ++i) EXPECT_NEAR(values[i], 1.0 / 3, 1e-6);
+  EXPECT_NEAR(values[8], 1.0, 1e-6);
+  EXPECT_EQ(values[6], 0.0f);
+}
+
+}  // namespace
+}  // namespace baton::kernels
