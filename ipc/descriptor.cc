@@ -123,8 +123,8 @@ absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes
         absl::StrCat("a description of ", bytes.size(), " bytes cannot be right"));
   }
   const size_t count = bytes.size() / sizeof(capnp::word);
-  const auto words = kj::heapArray<capnp::word>(count);
-  std::memcpy(words.begin(), bytes.data(), bytes.size());
+  auto words = kj::heapArray<capnp::word>(count);
+  std::memcpy(words.asBytes().begin(), bytes.data(), bytes.size());
   absl::StatusOr<std::vector<TensorLayout>> layouts = absl::InternalError("unset");
   const kj::Maybe<kj::Exception> failure = kj::runCatchingExceptions([&] {
     capnp::ReaderOptions options;
