@@ -31,9 +31,10 @@
 #include "absl/time/time.h"
 #include "capnp/message.h"
 #include "capnp/serialize.h"
+#include "kj/array.h"
+
 #include "ipc/schema/control.capnp.h"
 #include "ipc/unique_fd.h"
-#include "kj/array.h"
 
 namespace baton::ipc {
 

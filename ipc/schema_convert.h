@@ -9,8 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "baton/tensor.h"
 #include "capnp/blob.h"
+
+#include "baton/tensor.h"
 #include "ipc/schema/control.capnp.h"
 #include "ipc/schema/tensor.capnp.h"
 
