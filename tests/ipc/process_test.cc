@@ -301,6 +301,7 @@ int ListFds(int first, int second) {
     int fd;
     if (absl::SimpleAtoi(entry->d_name, &fd) && fd != ::dirfd(directory)) fds.insert(fd);
   }
+  ::closedir(directory);
   for (int fd : fds) absl::StrAppend(&line, fd, " ");
   return ::write(1, line.data(), line.size()) == static_cast<ssize_t>(line.size()) ? 0 : 1;
 }
