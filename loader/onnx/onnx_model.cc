@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "loader/onnx/onnx_options.h"
 #include "loader/onnx/onnx_session.h"
 #include "loader/onnx/onnx_signature.h"
@@ -27,16 +28,15 @@ constexpr size_t kMaxCachedShapes = 256;
 
 bool IsFixed(const Shape& shape) {
   // Rank 0 may be "rank unknown": onnx_signature.h.
-  return !shape.empty() && std::none_of(shape.begin(), shape.end(),
-                                        [](int64_t dim) { return dim == kDynamicDim; });
+  return !shape.empty() &&
+         std::none_of(shape.begin(), shape.end(), [](int64_t dim) { return dim == kDynamicDim; });
 }
 
 bool Matches(const Shape& shape, const Shape& spec) {
   if (spec.empty()) return shape.size() <= kMaxRank;
-  return std::equal(shape.begin(), shape.end(), spec.begin(), spec.end(),
-                    [](int64_t dim, int64_t wanted) {
-                      return dim == wanted || wanted == kDynamicDim;
-                    });
+  return std::equal(
+      shape.begin(), shape.end(), spec.begin(), spec.end(),
+      [](int64_t dim, int64_t wanted) { return dim == wanted || wanted == kDynamicDim; });
 }
 
 class OnnxModel final : public Model {
@@ -95,9 +95,8 @@ class OnnxModel final : public Model {
   };
 
   absl::Status OutOfOrder(const std::string& call) const {
-    return absl::FailedPreconditionError(
-        absl::StrCat("onnx model '", name_, "': ", call,
-                     " out of order; the order is Upload, Run..., Cleanup"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "onnx model '", name_, "': ", call, " out of order; the order is Upload, Run..., Cleanup"));
   }
 
   absl::Status RunOrThrow(std::span<const TensorView> inputs, OutputSink& sink) {
@@ -204,12 +203,11 @@ class OnnxModel final : public Model {
     // from here on; guessing again could fail every second one.
     cache_shapes_ = false;
     shapes_.clear();
-    return absl::Status(
-        status.code(),
-        absl::StrCat(std::string(status.message()),
-                     " (outputs were bound with the shapes of an earlier request, as `output_shapes:"
-                     " by_input_shapes` in config.yaml allows; from now on they are not. If the"
-                     " output shapes depend on values, remove that option)"));
+    return absl::InternalError(absl::StrCat(
+        std::string(status.message()),
+        " (outputs were bound with the shapes of an earlier request, as `output_shapes:"
+        " by_input_shapes` in config.yaml allows; from now on they are not. If the output shapes"
+        " depend on values, remove that option)"));
   }
 
   const std::string name_;
@@ -234,8 +232,8 @@ class OnnxModel final : public Model {
 
 absl::StatusOr<std::unique_ptr<Model>> StageOnnxModel(const ModelConfig& config) {
   if (config.device != "host") {
-    return absl::UnimplementedError(absl::StrCat(config.directory, "/config.yaml: device: ",
-                                                 config.device,
+    return absl::UnimplementedError(absl::StrCat(config.directory,
+                                                 "/config.yaml: device: ", config.device,
                                                  ": the onnx loader serves `device: host` only"));
   }
   auto options = ParseOnnxOptions(config);

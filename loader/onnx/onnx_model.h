@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+
 #include "loader/model.h"
 #include "loader/model_config.h"
 

@@ -3,6 +3,7 @@
 #define BATON_LOADER_ONNX_ONNX_OPTIONS_H_
 
 #include "absl/status/statusor.h"
+
 #include "loader/model_config.h"
 
 namespace baton::loader {

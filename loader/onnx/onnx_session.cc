@@ -68,8 +68,8 @@ absl::StatusOr<Ort::Session> OpenOnnxSession(const ModelConfig& config,
                                              const OnnxOptions& options) {
   // ONNX Runtime reports a missing file as a failed load; say it plainly.
   if (::access(config.file.c_str(), R_OK) != 0) {
-    return absl::NotFoundError(absl::StrCat(config.file, ": ", std::strerror(errno),
-                                            "; `file` in ", config.directory,
+    return absl::NotFoundError(absl::StrCat(config.file, ": ", std::strerror(errno), "; `file` in ",
+                                            config.directory,
                                             "/config.yaml must name the .onnx file"));
   }
   try {

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "loader/model_config.h"
 #include "loader/onnx/onnx_options.h"
 

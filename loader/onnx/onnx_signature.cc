@@ -48,8 +48,8 @@ absl::StatusOr<TensorSpec> SpecOf(std::string name, const Ort::TypeInfo& type,
                                                  kMaxRank));
   }
   if (spec.name.size() > kMaxNameBytes) {
-    return absl::UnimplementedError(absl::StrCat(file, ": the name '", spec.name, "' has over ",
-                                                 kMaxNameBytes, " bytes"));
+    return absl::UnimplementedError(
+        absl::StrCat(file, ": the name '", spec.name, "' has over ", kMaxNameBytes, " bytes"));
   }
   for (int64_t& dim : spec.shape) {
     if (dim < 0) dim = kDynamicDim;
@@ -87,8 +87,8 @@ absl::Status AgreeOnTensors(const std::vector<TensorSpec>& file,
     }
     if (found->dtype != wanted.dtype || !ShapesAgree(*found, wanted)) {
       return absl::InvalidArgumentError(absl::StrCat("config.yaml: the signature has ", kind, " ",
-                                                     ToString(wanted), ", but ", file_name,
-                                                     " has ", ToString(*found)));
+                                                     ToString(wanted), ", but ", file_name, " has ",
+                                                     ToString(*found)));
     }
   }
   return absl::OkStatus();
@@ -110,15 +110,13 @@ ONNXTensorElementDataType OnnxFromDType(DType dtype) {
   return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 }
 
-absl::StatusOr<Signature> SignatureOfSession(const Ort::Session& session,
-                                             const std::string& file) {
+absl::StatusOr<Signature> SignatureOfSession(const Ort::Session& session, const std::string& file) {
   const Ort::AllocatorWithDefaultOptions allocator;
   Signature signature;
   if (session.GetInputCount() > kMaxTensors || session.GetOutputCount() > kMaxTensors) {
-    return absl::UnimplementedError(absl::StrCat(file, ": ", session.GetInputCount(), " inputs and ",
-                                                 session.GetOutputCount(),
-                                                 " outputs; Baton carries ", kMaxTensors,
-                                                 " each"));
+    return absl::UnimplementedError(absl::StrCat(file, ": ", session.GetInputCount(),
+                                                 " inputs and ", session.GetOutputCount(),
+                                                 " outputs; Baton carries ", kMaxTensors, " each"));
   }
   for (size_t i = 0; i < session.GetInputCount(); ++i) {
     auto spec = SpecOf(session.GetInputNameAllocated(i, allocator).get(),
@@ -148,8 +146,8 @@ absl::StatusOr<Signature> AgreeOnSignature(const Signature& file, const Signatur
   for (const TensorSpec& spec : file.inputs) {
     if (std::none_of(config.inputs.begin(), config.inputs.end(),
                      [&](const TensorSpec& given) { return given.name == spec.name; })) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "config.yaml: the signature lacks the input ", ToString(spec), " of ", file_name));
+      return absl::InvalidArgumentError(absl::StrCat("config.yaml: the signature lacks the input ",
+                                                     ToString(spec), " of ", file_name));
     }
   }
   if (config.outputs.empty() && !file.outputs.empty()) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "baton/tensor.h"
 #include "loader/model.h"
 
@@ -22,14 +23,14 @@ namespace baton::loader {
 class AlignedBytes {
  public:
   AlignedBytes() = default;
-  explicit AlignedBytes(size_t bytes) : storage_((bytes + sizeof(Line) - 1) / sizeof(Line)),
-                                        bytes_(bytes) {}
-  std::span<std::byte> span() {
-    return {reinterpret_cast<std::byte*>(storage_.data()), bytes_};
-  }
+  explicit AlignedBytes(size_t bytes)
+      : storage_((bytes + sizeof(Line) - 1) / sizeof(Line)), bytes_(bytes) {}
+  std::span<std::byte> span() { return {reinterpret_cast<std::byte*>(storage_.data()), bytes_}; }
 
  private:
-  struct alignas(128) Line { std::byte bytes[128]; };
+  struct alignas(128) Line {
+    std::byte bytes[128];
+  };
   std::vector<Line> storage_;
   size_t bytes_ = 0;
 };

@@ -12,6 +12,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/loader/onnx/memory_sink.h"
 #include "tests/loader/onnx/tiny_onnx.h"
 
@@ -152,7 +153,7 @@ TEST_F(OnnxModelTest, BrokenPromiseFailsOneRequestAndIsTakenBack) {
   ASSERT_TRUE(run({0, 5, 0, 7}, first).ok());
   EXPECT_THAT(first[0].As<int64_t>(), ElementsAre(1, 3));
   const absl::Status broken = run({4, 5, 0, 7}, second);
-  EXPECT_FALSE(broken.ok());
+  EXPECT_EQ(broken.code(), absl::StatusCode::kInternal) << broken;
   EXPECT_THAT(std::string(broken.message()), HasSubstr("output_shapes"));
   ASSERT_TRUE(run({4, 5, 0, 7}, third).ok());
   EXPECT_THAT(third[0].As<int64_t>(), ElementsAre(0, 1, 3));
@@ -206,19 +207,15 @@ TEST_P(OnnxTypeTest, RoundTrips) {
 
 INSTANTIATE_TEST_SUITE_P(
     AllTypes, OnnxTypeTest,
-    ::testing::Values(std::pair(OnnxType::kBool, DType::kBool),
-                      std::pair(OnnxType::kUInt8, DType::kUInt8),
-                      std::pair(OnnxType::kInt8, DType::kInt8),
-                      std::pair(OnnxType::kUInt16, DType::kUInt16),
-                      std::pair(OnnxType::kInt16, DType::kInt16),
-                      std::pair(OnnxType::kUInt32, DType::kUInt32),
-                      std::pair(OnnxType::kInt32, DType::kInt32),
-                      std::pair(OnnxType::kUInt64, DType::kUInt64),
-                      std::pair(OnnxType::kInt64, DType::kInt64),
-                      std::pair(OnnxType::kFloat16, DType::kFloat16),
-                      std::pair(OnnxType::kBFloat16, DType::kBFloat16),
-                      std::pair(OnnxType::kFloat, DType::kFloat32),
-                      std::pair(OnnxType::kDouble, DType::kFloat64)),
+    ::testing::Values(
+        std::pair(OnnxType::kBool, DType::kBool), std::pair(OnnxType::kUInt8, DType::kUInt8),
+        std::pair(OnnxType::kInt8, DType::kInt8), std::pair(OnnxType::kUInt16, DType::kUInt16),
+        std::pair(OnnxType::kInt16, DType::kInt16), std::pair(OnnxType::kUInt32, DType::kUInt32),
+        std::pair(OnnxType::kInt32, DType::kInt32), std::pair(OnnxType::kUInt64, DType::kUInt64),
+        std::pair(OnnxType::kInt64, DType::kInt64), std::pair(OnnxType::kFloat16, DType::kFloat16),
+        std::pair(OnnxType::kBFloat16, DType::kBFloat16),
+        std::pair(OnnxType::kFloat, DType::kFloat32),
+        std::pair(OnnxType::kDouble, DType::kFloat64)),
     [](const auto& info) { return std::string(DTypeName(info.param.second)); });
 
 TEST_F(OnnxModelTest, TypesThatBatonDoesNotCarryAreRefused) {
@@ -242,8 +239,7 @@ TEST_F(OnnxModelTest, BadFilesAreNamed) {
   EXPECT_EQ(StageOnnxModel(config_).status().code(), absl::StatusCode::kNotFound);
   const std::string good = InPlaceProbe({3}).Serialize();
   const std::string bad[] = {"", "not a model", std::string(1000, '\xff'),
-                             good.substr(0, good.size() / 2),
-                             good.substr(0, good.size() - 1)};
+                             good.substr(0, good.size() / 2), good.substr(0, good.size() - 1)};
   for (const std::string& bytes : bad) {
     const absl::Status status = StageError(bytes);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
@@ -267,9 +263,8 @@ TEST_F(OnnxModelTest, EveryTruncationOfAModelIsAStatus) {
 }
 
 TEST_F(OnnxModelTest, ConfigSignatureMayNarrowAndReorder) {
-  const Signature given = {
-      .inputs = {{"x", DType::kFloat32, {3}}},
-      .outputs = {{"z", DType::kFloat32, {3}}, {"y", DType::kFloat32, {3}}}};
+  const Signature given = {.inputs = {{"x", DType::kFloat32, {3}}},
+                           .outputs = {{"z", DType::kFloat32, {3}}, {"y", DType::kFloat32, {3}}}};
   config_.signature = given;
   auto model = Uploaded(InPlaceProbe({-1}));
   ASSERT_NE(model, nullptr);
@@ -373,7 +368,9 @@ TEST_F(OnnxModelTest, FailedRunIsAStatusAndTheNextRunWorks) {
     MemorySink sink(model->signature());
     const absl::Status run = model->Run(inputs, sink);
     EXPECT_EQ(run.ok(), size == 3) << run;
-    if (size == 5) EXPECT_THAT(std::string(run.message()), HasSubstr("onnx model 'tiny'"));
+    if (!run.ok()) {
+      EXPECT_THAT(std::string(run.message()), HasSubstr("onnx model 'tiny'"));
+    }
   }
 }
 
@@ -396,9 +393,11 @@ TEST_F(OnnxModelTest, CallsOutOfOrderAreRefused) {
 }
 
 TEST_F(OnnxModelTest, OptionsAreChecked) {
-  const std::pair<std::string, std::string> kBad[] = {
-      {"intra_op_threads", "0"}, {"intra_op_threads", "many"}, {"spin", "maybe"},
-      {"output_shapes", "guess"}, {"threads", "2"}};
+  const std::pair<std::string, std::string> kBad[] = {{"intra_op_threads", "0"},
+                                                      {"intra_op_threads", "many"},
+                                                      {"spin", "maybe"},
+                                                      {"output_shapes", "guess"},
+                                                      {"threads", "2"}};
   for (const auto& [key, value] : kBad) {
     config_.options = {{key, value}};
     const absl::Status status = StageError(InPlaceProbe({3}).Serialize());
