@@ -41,8 +41,7 @@ uint32_t BlockAllocator::FindFree(uint32_t granules) const {
   if (seconds != 0) {
     return heads_[wanted.first][std::countr_zero(seconds)];
   }
-  const uint32_t firsts =
-      wanted.first + 1 < 32 ? first_bits_ & (~0u << (wanted.first + 1)) : 0;
+  const uint32_t firsts = wanted.first + 1 < 32 ? first_bits_ & (~0u << (wanted.first + 1)) : 0;
   if (firsts != 0) {
     const auto first = static_cast<uint32_t>(std::countr_zero(firsts));
     return heads_[first][std::countr_zero(second_bits_[first])];

@@ -55,9 +55,9 @@ class BlockAllocator {
   struct Node {
     uint32_t granule = 0;
     uint32_t granules = 0;
-    uint32_t before = kNone;     // neighbours in address order
+    uint32_t before = kNone;  // neighbours in address order
     uint32_t after = kNone;
-    uint32_t previous = kNone;   // free list of the class; `next` also links unused nodes
+    uint32_t previous = kNone;  // free list of the class; `next` also links unused nodes
     uint32_t next = kNone;
     bool free = false;
   };

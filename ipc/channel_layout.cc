@@ -85,15 +85,13 @@ absl::StatusOr<SegmentView> Read(const std::byte* segment, uint64_t mapped_bytes
   if (copy.entry_bytes != sizeof(Entry) || copy.ring_offset != plan->ring_offset ||
       copy.arena_offset != plan->arena_offset || copy.arena_bytes != plan->arena_bytes ||
       copy.segment_bytes != plan->segment_bytes || plan->segment_bytes > mapped_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the segment's header does not fit: it says ", copy.segment_bytes,
-                     " bytes, arena of ", copy.arena_bytes, " at ", copy.arena_offset,
-                     ", ", copy.ring_entries, " entries of ", copy.entry_bytes, "; mapped are ",
-                     mapped_bytes));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the segment's header does not fit: it says ", copy.segment_bytes, " bytes, arena of ",
+        copy.arena_bytes, " at ", copy.arena_offset, ", ", copy.ring_entries, " entries of ",
+        copy.entry_bytes, "; mapped are ", mapped_bytes));
   }
-  return SegmentView{.plan = *plan,
-                     .ring_entries = copy.ring_entries,
-                     .first_sequence = copy.first_sequence};
+  return SegmentView{
+      .plan = *plan, .ring_entries = copy.ring_entries, .first_sequence = copy.first_sequence};
 }
 
 }  // namespace

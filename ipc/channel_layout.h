@@ -54,14 +54,14 @@ static_assert(offsetof(SegmentHeader, version) == 124);
 struct SubmissionEntry {
   std::atomic<uint64_t> stamp;
   uint64_t request_id;
-  int64_t deadline_ns;          // CLOCK_MONOTONIC; 0: none
-  uint64_t descriptor_token;    // names the descriptor's bytes within this channel; 0: no name
-  uint32_t request_granule;     // the request's block, in the submission arena
+  int64_t deadline_ns;        // CLOCK_MONOTONIC; 0: none
+  uint64_t descriptor_token;  // names the descriptor's bytes within this channel; 0: no name
+  uint32_t request_granule;   // the request's block, in the submission arena
   uint32_t request_granules;
-  uint32_t response_granule;    // the loaned block for its response, in the completion arena
+  uint32_t response_granule;  // the loaned block for its response, in the completion arena
   uint32_t response_granules;
   uint32_t descriptor_bytes;
-  uint16_t kind;                // RequestKind
+  uint16_t kind;  // RequestKind
   uint16_t flags;
   uint64_t reserved;
 };
@@ -75,12 +75,12 @@ struct CompletionEntry {
   std::atomic<uint64_t> stamp;
   uint64_t request_id;
   uint64_t generation;
-  uint64_t descriptor_token;    // names the descriptor's bytes within this generation; 0: no name
-  uint64_t needed_bytes;        // RESOURCE_EXHAUSTED: the response block that would do
-  uint32_t descriptor_bytes;    // of the Response, or of the error text
-  uint16_t status_code;         // absl::StatusCode
+  uint64_t descriptor_token;  // names the descriptor's bytes within this generation; 0: no name
+  uint64_t needed_bytes;      // RESOURCE_EXHAUSTED: the response block that would do
+  uint32_t descriptor_bytes;  // of the Response, or of the error text
+  uint16_t status_code;       // absl::StatusCode
   uint16_t flags;
-  uint64_t service_ns;          // time in the model
+  uint64_t service_ns;  // time in the model
   uint64_t reserved;
 };
 static_assert(sizeof(CompletionEntry) == 64);

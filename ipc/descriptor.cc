@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+
 #include "ipc/channel_layout.h"
 #include "ipc/schema/tensor.capnp.h"
 
@@ -22,7 +23,8 @@ void Fill(capnp::List<schema::Tensor>::Builder list, std::span<const TensorLayou
     tensor.setName(kj::StringPtr(layout.name.c_str(), layout.name.size()));
     tensor.setDtype(static_cast<uint8_t>(layout.dtype));
     auto shape = tensor.initShape(static_cast<unsigned>(layout.shape.size()));
-    for (size_t d = 0; d < layout.shape.size(); ++d) shape.set(static_cast<unsigned>(d), layout.shape[d]);
+    for (size_t d = 0; d < layout.shape.size(); ++d)
+      shape.set(static_cast<unsigned>(d), layout.shape[d]);
     tensor.setOffset(layout.offset);
     tensor.setBytes(layout.bytes);
   }
@@ -62,8 +64,8 @@ absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t
   TensorLayout layout;
   const capnp::Text::Reader name = tensor.getName();
   if (name.size() == 0 || name.size() > kMaxNameBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a tensor's name has ", name.size(), " bytes: 1 to ", kMaxNameBytes, " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat("a tensor's name has ", name.size(),
+                                                   " bytes: 1 to ", kMaxNameBytes, " are allowed"));
   }
   layout.name.assign(name.begin(), name.size());
   if (tensor.getDtype() == 0 || tensor.getDtype() > kMaxDType) {
@@ -77,7 +79,8 @@ absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t
   for (const int64_t dim : shape) layout.shape.push_back(dim);
   const std::optional<uint64_t> bytes = TensorBytes(layout.dtype, layout.shape);
   if (!bytes) return Bad(layout.name, "its shape has a negative dimension or overflows");
-  if (absl::Status status = CheckStrides(layout.name, tensor.getStrides(), layout.shape); !status.ok()) {
+  if (absl::Status status = CheckStrides(layout.name, tensor.getStrides(), layout.shape);
+      !status.ok()) {
     return status;
   }
   if (tensor.getRegion() != schema::Tensor::Region::HOST) {
@@ -86,10 +89,12 @@ absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t
   layout.offset = tensor.getOffset();
   layout.bytes = tensor.getBytes();
   if (layout.bytes != *bytes) {
-    return Bad(layout.name, absl::StrCat("says ", layout.bytes, " bytes, its shape needs ", *bytes));
+    return Bad(layout.name,
+               absl::StrCat("says ", layout.bytes, " bytes, its shape needs ", *bytes));
   }
   if (layout.offset % kSharedAlignment != 0) {
-    return Bad(layout.name, absl::StrCat("offset ", layout.offset, " is not a multiple of ", kSharedAlignment));
+    return Bad(layout.name,
+               absl::StrCat("offset ", layout.offset, " is not a multiple of ", kSharedAlignment));
   }
   if (layout.offset > block_bytes || layout.bytes > block_bytes - layout.offset) {
     return Bad(layout.name, absl::StrCat("bytes ", layout.offset, " + ", layout.bytes,
@@ -118,7 +123,8 @@ absl::StatusOr<std::vector<TensorLayout>> ParseList(capnp::List<schema::Tensor>:
 template <typename Root, typename Get>
 absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes,
                                                 uint64_t block_bytes, Get&& get) {
-  if (bytes.size() > kMaxDescriptorBytes || bytes.size() % sizeof(capnp::word) != 0 || bytes.empty()) {
+  if (bytes.size() > kMaxDescriptorBytes || bytes.size() % sizeof(capnp::word) != 0 ||
+      bytes.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("a description of ", bytes.size(), " bytes cannot be right"));
   }
@@ -135,9 +141,9 @@ absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes
     capnp::FlatArrayMessageReader reader(words.asPtr(), options);
     layouts = ParseList(get(reader.getRoot<Root>()), block_bytes);
   });
-  KJ_IF_MAYBE(exception, failure) {
-    return absl::InvalidArgumentError(absl::StrCat("a malformed description: ",
-                                                   exception->getDescription().cStr()));
+  KJ_IF_MAYBE (exception, failure) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a malformed description: ", exception->getDescription().cStr()));
   }
   return layouts;
 }
@@ -146,13 +152,15 @@ absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes
 
 absl::StatusOr<DescriptorBytes> EncodeRequest(std::span<const TensorLayout> inputs) {
   capnp::MallocMessageBuilder message;
-  Fill(message.initRoot<schema::Request>().initInputs(static_cast<unsigned>(inputs.size())), inputs);
+  Fill(message.initRoot<schema::Request>().initInputs(static_cast<unsigned>(inputs.size())),
+       inputs);
   return Flatten(message);
 }
 
 absl::StatusOr<DescriptorBytes> EncodeResponse(std::span<const TensorLayout> outputs) {
   capnp::MallocMessageBuilder message;
-  Fill(message.initRoot<schema::Response>().initOutputs(static_cast<unsigned>(outputs.size())), outputs);
+  Fill(message.initRoot<schema::Response>().initOutputs(static_cast<unsigned>(outputs.size())),
+       outputs);
   return Flatten(message);
 }
 
@@ -209,8 +217,8 @@ absl::StatusOr<std::vector<uint32_t>> MatchSpecs(std::span<const TensorSpec> spe
   }
   for (size_t i = 0; i < specs.size(); ++i) {
     if (order[i] == ~0u) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor '", specs[i].name, "' is missing; the model takes ", ToString(specs[i])));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tensor '", specs[i].name, "' is missing; the model takes ", ToString(specs[i])));
     }
   }
   return order;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+
 #include "baton/tensor.h"
 
 namespace baton::ipc {

@@ -23,9 +23,9 @@ namespace baton::ipc {
 
 // What the server is doing; the reload states of the design, and three ends.
 enum class ServerState : uint32_t {
-  kStarting = 0,     // the first generation is on its way
+  kStarting = 0,  // the first generation is on its way
   kServing = 1,
-  kStaging = 2,      // still serving, by the old generation
+  kStaging = 2,  // still serving, by the old generation
   kHolding = 3,
   kDraining = 4,
   kClosing = 5,
@@ -53,11 +53,11 @@ struct StatusPage {
 
   // Futex word: bumped, then woken, after every change of the fields below.
   alignas(128) std::atomic<uint32_t> epoch;
-  std::atomic<uint32_t> state;             // ServerState
-  std::atomic<uint64_t> generation;        // the one that serves, or served last
-  std::atomic<uint64_t> reaped_generation; // every generation up to here is confirmed dead
-  std::atomic<int64_t> hold_started_ns;    // CLOCK_MONOTONIC; 0 when not holding
-  std::atomic<int64_t> expected_gap_ns;    // from measured gaps; 0: none measured
+  std::atomic<uint32_t> state;              // ServerState
+  std::atomic<uint64_t> generation;         // the one that serves, or served last
+  std::atomic<uint64_t> reaped_generation;  // every generation up to here is confirmed dead
+  std::atomic<int64_t> hold_started_ns;     // CLOCK_MONOTONIC; 0 when not holding
+  std::atomic<int64_t> expected_gap_ns;     // from measured gaps; 0: none measured
 };
 
 struct WorkerPage {
@@ -69,12 +69,12 @@ struct WorkerPage {
   alignas(128) std::atomic<uint32_t> sleeping;
 
   alignas(128) std::atomic<uint64_t> generation;
-  std::atomic<int64_t> heartbeat_ns;       // CLOCK_MONOTONIC, from inside the serving loop
-  std::atomic<int64_t> busy_since_ns;      // when the running request began; 0: none runs
-  std::atomic<uint64_t> taken;             // requests taken, over all generations
-  std::atomic<uint64_t> completed;         // answered OK
-  std::atomic<uint64_t> failed;            // answered with an error
-  std::atomic<uint64_t> expired;           // dropped, deadline passed or cancelled
+  std::atomic<int64_t> heartbeat_ns;   // CLOCK_MONOTONIC, from inside the serving loop
+  std::atomic<int64_t> busy_since_ns;  // when the running request began; 0: none runs
+  std::atomic<uint64_t> taken;         // requests taken, over all generations
+  std::atomic<uint64_t> completed;     // answered OK
+  std::atomic<uint64_t> failed;        // answered with an error
+  std::atomic<uint64_t> expired;       // dropped, deadline passed or cancelled
 };
 
 static_assert(offsetof(StatusPage, epoch) == 128);

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "boost/interprocess/shared_memory_object.hpp"
+
 #include "ipc/process.h"
 
 namespace baton::ipc {
@@ -53,12 +54,13 @@ std::string ErrnoText(int error) {
 absl::Status CannotReserve(uint64_t bytes, SegmentBacking backing, int error) {
   const bool shm = backing == SegmentBacking::kPosixShm;
   const std::string text = absl::StrCat(
-      "cannot reserve a segment of ", bytes, " bytes ",
-      shm ? "in /dev/shm" : "as a memfd", ": ", ErrnoText(error),
+      "cannot reserve a segment of ", bytes, " bytes ", shm ? "in /dev/shm" : "as a memfd", ": ",
+      ErrnoText(error),
       shm ? ". Free or enlarge /dev/shm (df /dev/shm), ask for smaller arenas, or choose the "
             "memfd backing"
           : ". Free memory, or ask for smaller arenas");
-  if (error == ENOSPC || error == ENOMEM || error == EFBIG) return absl::ResourceExhaustedError(text);
+  if (error == ENOSPC || error == ENOMEM || error == EFBIG)
+    return absl::ResourceExhaustedError(text);
   return absl::InternalError(text);
 }
 
@@ -202,9 +204,8 @@ absl::StatusOr<Segment> Segment::Map(int fd, uint64_t bytes, SegmentAccess acces
         absl::StrCat("cannot map a segment: descriptor ", fd, ": ", ErrnoText(errno)));
   }
   if (bytes == 0 || info.st_size < 0 || static_cast<uint64_t>(info.st_size) < bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot map a segment of ", bytes,
-                                                   " bytes: the object behind it has ",
-                                                   info.st_size));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot map a segment of ", bytes, " bytes: the object behind it has ", info.st_size));
   }
   const bool writable = access == SegmentAccess::kReadWrite;
   const bip::mode_t mode = writable ? bip::read_write : bip::read_only;

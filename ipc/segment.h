@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "boost/interprocess/mapped_region.hpp"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {

@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "baton/tensor.h"
 #include "ipc/device.h"
 #include "loader/model_config.h"

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/channel_layout.h"
 #include "ipc/crash_point.h"
 #include "ipc/descriptor.h"
@@ -44,6 +45,17 @@ struct Answer {
   ResponseWriter::Description description;
   uint64_t needed_bytes = 0;
   bool dropped = false;  // expired or cancelled before it was started
+
+  static Answer Refusal(absl::Status status) {
+    Answer answer;
+    answer.status = std::move(status);
+    return answer;
+  }
+  static Answer Dropped(absl::Status status) {
+    Answer answer = Refusal(std::move(status));
+    answer.dropped = true;
+    return answer;
+  }
 };
 
 void Bump(std::atomic<uint64_t>& counter) {
@@ -53,9 +65,9 @@ void Bump(std::atomic<uint64_t>& counter) {
 
 class ChannelServerImpl final : public ChannelServer {
  public:
-  ChannelServerImpl(uint64_t channel, ipc::Segment submission, const ipc::SegmentView& submission_view,
-                    ipc::Segment completion, const ipc::SegmentView& completion_view,
-                    ipc::UniqueFd event)
+  ChannelServerImpl(uint64_t channel, ipc::Segment submission,
+                    const ipc::SegmentView& submission_view, ipc::Segment completion,
+                    const ipc::SegmentView& completion_view, ipc::UniqueFd event)
       : channel_(channel),
         submission_(std::move(submission)),
         completion_(std::move(completion)),
@@ -73,7 +85,8 @@ class ChannelServerImpl final : public ChannelServer {
   static constexpr size_t kKnownRequests = 64;
 
   const ipc::FrontState& front() const {
-    return *reinterpret_cast<const ipc::FrontState*>(submission_.data() + sizeof(ipc::SegmentHeader));
+    return *reinterpret_cast<const ipc::FrontState*>(submission_.data() +
+                                                     sizeof(ipc::SegmentHeader));
   }
   ipc::WorkerState& worker() const {
     return *reinterpret_cast<ipc::WorkerState*>(completion_.data() + sizeof(ipc::SegmentHeader));
@@ -83,7 +96,8 @@ class ChannelServerImpl final : public ChannelServer {
                                                     submission_view_.plan.ring_offset);
   }
   CompletionEntry* completion_entries() const {
-    return reinterpret_cast<CompletionEntry*>(completion_.data() + completion_view_.plan.ring_offset);
+    return reinterpret_cast<CompletionEntry*>(completion_.data() +
+                                              completion_view_.plan.ring_offset);
   }
 
   std::optional<std::span<const std::byte>> RequestBlock(const SubmissionEntry& entry) const;
@@ -92,7 +106,8 @@ class ChannelServerImpl final : public ChannelServer {
   absl::StatusOr<KnownRequest*> Understand(const SubmissionEntry& entry,
                                            std::span<const std::byte> block,
                                            const Signature& signature);
-  Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model, int64_t now);
+  Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
+                 int64_t now);
   Answer Run(KnownRequest& request, std::span<const std::byte> block, std::span<std::byte> response,
              loader::Model& model);
   void Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns);
@@ -125,17 +140,18 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   const uint64_t at_taken =
       submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
   if (at_taken != taken && at_taken != taken - entries) {
-    return absl::DataLossError(absl::StrCat("channel ", channel_, ": the worker before left an impossible position (",
+    return absl::DataLossError(absl::StrCat("channel ", channel_,
+                                            ": the worker before left an impossible position (",
                                             taken, "); the front has to open a new channel"));
   }
   const uint64_t slots = completion_view_.ring_entries;
-  const uint64_t published = ipc::FindPublished(
-      completion_entries(), completion_view_.ring_entries,
-      state.published.load(std::memory_order_acquire));
+  const uint64_t published = ipc::FindPublished(completion_entries(), completion_view_.ring_entries,
+                                                state.published.load(std::memory_order_acquire));
   const uint64_t at_published =
       completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
   if (at_published != published - slots) {
-    return absl::DataLossError(absl::StrCat("channel ", channel_, ": the worker before left completions that cannot be (",
+    return absl::DataLossError(absl::StrCat("channel ", channel_,
+                                            ": the worker before left completions that cannot be (",
                                             published, "); the front has to open a new channel"));
   }
   generation_ = generation;
@@ -266,26 +282,24 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
                                   loader::Model& model, int64_t now) {
   const std::optional<std::span<const std::byte>> block = RequestBlock(entry);
   if (!block || entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer)) {
-    return {.status = absl::InvalidArgumentError(
-                "the request's block is outside its arena, or its kind is unknown")};
+    return Answer::Refusal(absl::InvalidArgumentError(
+        "the request's block is outside its arena, or its kind is unknown"));
   }
   if (entry.deadline_ns != 0 && now >= entry.deadline_ns) {
-    return {.status = absl::DeadlineExceededError("its deadline passed while it waited"),
-            .dropped = true};
+    return Answer::Dropped(absl::DeadlineExceededError("its deadline passed while it waited"));
   }
   if (Cancelled(sequence, *block)) {
-    return {.status = absl::CancelledError("cancelled while it waited"), .dropped = true};
+    return Answer::Dropped(absl::CancelledError("cancelled while it waited"));
   }
   absl::StatusOr<KnownRequest*> request = Understand(entry, *block, model.signature());
-  if (!request.ok()) return {.status = request.status()};
+  if (!request.ok()) return Answer::Refusal(request.status());
   return Run(**request, *block, ResponseBlock(entry), model);
 }
 
 Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> block,
                               std::span<std::byte> response, loader::Model& model) {
   for (size_t i = 0; i < request.inputs.size(); ++i) {
-    request.inputs[i].bytes =
-        block.subspan(request.offsets[i], request.inputs[i].bytes.size());
+    request.inputs[i].bytes = block.subspan(request.offsets[i], request.inputs[i].bytes.size());
   }
   if (!writer_) writer_.emplace(model.signature());
   writer_->Begin(response);
@@ -320,8 +334,7 @@ void ChannelServerImpl::Publish(const SubmissionEntry& entry, Answer& answer, ui
   if (!answer.status.ok()) {
     const std::span<std::byte> block = ResponseBlock(entry);
     const auto text = answer.status.message();
-    descriptor_bytes =
-        static_cast<uint32_t>(std::min({text.size(), block.size(), kMaxErrorBytes}));
+    descriptor_bytes = static_cast<uint32_t>(std::min({text.size(), block.size(), kMaxErrorBytes}));
     if (descriptor_bytes > 0) std::memcpy(block.data(), text.data(), descriptor_bytes);
   }
   completions_.Publish([&](CompletionEntry& completion) {

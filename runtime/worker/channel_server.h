@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/pages.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/channel_layout.h"
 
 namespace baton::runtime {
@@ -36,9 +37,10 @@ absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
   }
   const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, shape);
   if (!fits || !bytes || *bytes > (uint64_t{1} << 46)) {
-    return absl::InternalError(absl::StrCat(
-        "the model gave ", ToString(TensorSpec{spec.name, spec.dtype, {shape.begin(), shape.end()}}),
-        ", its signature says ", ToString(spec)));
+    return absl::InternalError(
+        absl::StrCat("the model gave ",
+                     ToString(TensorSpec{spec.name, spec.dtype, {shape.begin(), shape.end()}}),
+                     ", its signature says ", ToString(spec)));
   }
   Output& output = outputs_[index];
   output.there = true;
@@ -48,8 +50,9 @@ absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
   output.bytes = *bytes;
   cursor_ = ipc::RoundUpToGranules(cursor_ + *bytes);
   if (output.offset + output.bytes > block_.size()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ", cursor_,
-                                                     " bytes, ", block_.size(), " were loaned"));
+    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
+                                                     cursor_, " bytes, ", block_.size(),
+                                                     " were loaned"));
   }
   return block_.subspan(output.offset, output.bytes);
 }
@@ -101,8 +104,9 @@ absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
   if (!prepared.ok()) return prepared.status();
   const ipc::DescriptorBytes& bytes = (*prepared)->bytes;
   if (bytes.size() > block_.size()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ", cursor_,
-                                                     " bytes, ", block_.size(), " were loaned"));
+    return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
+                                                     cursor_, " bytes, ", block_.size(),
+                                                     " were loaned"));
   }
   std::memcpy(block_.data(), bytes.data(), bytes.size());
   return Description{.token = (*prepared)->token, .bytes = static_cast<uint32_t>(bytes.size())};

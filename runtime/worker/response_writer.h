@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "baton/tensor.h"
 #include "ipc/descriptor.h"
 #include "loader/model.h"

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "baton/options.h"
 #include "baton/request.h"
 #include "baton/response.h"
@@ -60,8 +61,7 @@ class Channel {
   // is what to loan for the results, 0: as the signature says where its shapes
   // are fixed, else 64 KiB (a result that does not fit is asked for again with
   // a block that does). Cost: microseconds; allocates. At most 256 plans.
-  absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs,
-                                   uint64_t response_bytes = 0);
+  absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes = 0);
 
   // Loans the blocks for one request. Cost: tens of nanoseconds; no
   // allocation, no system call.
@@ -94,8 +94,9 @@ class Channel {
   uint32_t outstanding() const;
 
   // For an epoll loop of the caller's (with ChannelOptions::event_fd; -1
-  // without): readable after Arm when a Poll may give something. Drain it
-  // with ClearEvent.
+  // without): readable after Arm when an answer came. Drain it with ClearEvent.
+  // Deadlines and the deaths of others do not signal it: they are noticed by
+  // Poll, so poll at least as often as the shortest deadline asks for.
   int event_fd() const;
   // Asks for a wake-up. True when something can be polled already: then poll,
   // the descriptor may stay silent.
@@ -113,6 +114,7 @@ class Channel {
   friend class Front;
   friend class internal::ChannelCore;
   explicit Channel(internal::ChannelCore* core) : core_(core) {}
+  std::optional<Outcome> Take(std::optional<uint32_t> slot);
   internal::ChannelCore* core_ = nullptr;
 };
 

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "baton/channel.h"
 #include "baton/options.h"
 #include "baton/tensor.h"

@@ -21,10 +21,10 @@ struct FrontOptions {
 };
 
 struct LaunchOptions {
-  std::string directory;            // model directory (with config.yaml)
-  std::string name;                 // empty: one that nobody else has
-  std::string secrets_directory;    // empty: none
-  std::string device;               // empty: as config.yaml says
+  std::string directory;          // model directory (with config.yaml)
+  std::string name;               // empty: one that nobody else has
+  std::string secrets_directory;  // empty: none
+  std::string device;             // empty: as config.yaml says
   bool disable_secrets_reload = false;
   // Bound on the first generation's start, loading included.
   absl::Duration start_timeout = absl::Minutes(10);

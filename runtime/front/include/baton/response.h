@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "absl/time/time.h"
+
 #include "baton/tensor.h"
 
 namespace baton {

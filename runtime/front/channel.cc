@@ -1,0 +1,209 @@
+#include "baton/channel.h"
+
+#include <utility>
+
+#include "runtime/front/channel_core.h"
+
+namespace baton {
+
+// ---- Request -----------------------------------------------------------------------------------
+
+Request::Request(Request&& other) noexcept
+    : core_(std::exchange(other.core_, nullptr)), slot_(other.slot_) {}
+
+Request& Request::operator=(Request&& other) noexcept {
+  if (this != &other) {
+    Reset();
+    core_ = std::exchange(other.core_, nullptr);
+    slot_ = other.slot_;
+  }
+  return *this;
+}
+
+Request::~Request() { Reset(); }
+
+void Request::Reset() {
+  if (core_ != nullptr) std::exchange(core_, nullptr)->ReleaseRequest(slot_);
+}
+
+size_t Request::input_count() const {
+  return core_ == nullptr ? 0 : core_->plan(slot_).layouts.size();
+}
+
+std::span<std::byte> Request::input_bytes(size_t index) const {
+  return core_ == nullptr ? std::span<std::byte>() : core_->InputBytes(slot_, index);
+}
+
+size_t Request::input_index(std::string_view name) const {
+  if (core_ != nullptr) {
+    const std::vector<ipc::TensorLayout>& layouts = core_->plan(slot_).layouts;
+    for (size_t i = 0; i < layouts.size(); ++i) {
+      if (layouts[i].name == name) return i;
+    }
+  }
+  return ~size_t{0};
+}
+
+std::span<std::byte> Request::input_bytes(std::string_view name) const {
+  return input_bytes(input_index(name));
+}
+
+DType Request::input_dtype(size_t index) const {
+  return index < input_count() ? core_->plan(slot_).layouts[index].dtype : DType::kInvalid;
+}
+
+// ---- Response ----------------------------------------------------------------------------------
+
+Response::Response(Response&& other) noexcept
+    : core_(std::exchange(other.core_, nullptr)), slot_(other.slot_) {}
+
+Response& Response::operator=(Response&& other) noexcept {
+  if (this != &other) {
+    Reset();
+    core_ = std::exchange(other.core_, nullptr);
+    slot_ = other.slot_;
+  }
+  return *this;
+}
+
+Response::~Response() { Reset(); }
+
+void Response::Reset() {
+  if (core_ != nullptr) std::exchange(core_, nullptr)->ReleaseResponse(slot_);
+}
+
+std::span<const TensorView> Response::outputs() const {
+  return core_ == nullptr ? std::span<const TensorView>() : core_->Outputs(slot_);
+}
+
+const TensorView* Response::output(std::string_view name) const {
+  for (const TensorView& view : outputs()) {
+    if (view.name == name) return &view;
+  }
+  return nullptr;
+}
+
+uint64_t Response::generation() const { return core_ == nullptr ? 0 : core_->generation(slot_); }
+
+absl::Duration Response::service_time() const {
+  return absl::Nanoseconds(core_ == nullptr ? 0 : core_->service_ns(slot_));
+}
+
+// ---- Channel -----------------------------------------------------------------------------------
+
+namespace {
+
+absl::Status MovedFrom() {
+  return absl::FailedPreconditionError("this channel was moved from; use the one it was moved to");
+}
+
+absl::Status NotOurs() {
+  return absl::InvalidArgumentError("this request was submitted already, or is another channel's");
+}
+
+}  // namespace
+
+Channel::Channel(Channel&& other) noexcept : core_(std::exchange(other.core_, nullptr)) {}
+
+Channel& Channel::operator=(Channel&& other) noexcept {
+  if (this != &other) {
+    if (core_ != nullptr) core_->CloseChannel();
+    core_ = std::exchange(other.core_, nullptr);
+  }
+  return *this;
+}
+
+Channel::~Channel() {
+  if (core_ != nullptr) core_->CloseChannel();
+}
+
+absl::StatusOr<RequestPlan> Channel::Plan(std::span<const TensorSpec> inputs,
+                                          uint64_t response_bytes) {
+  if (core_ == nullptr) return MovedFrom();
+  absl::StatusOr<const internal::PlanRep*> plan = core_->Plan(inputs, response_bytes);
+  if (!plan.ok()) return plan.status();
+  return RequestPlan(*plan);
+}
+
+absl::StatusOr<Request> Channel::Loan(const RequestPlan& plan) {
+  if (core_ == nullptr) return MovedFrom();
+  if (plan.rep_ == nullptr) return absl::InvalidArgumentError("an empty plan: use Channel::Plan");
+  absl::StatusOr<uint32_t> slot = core_->Loan(*plan.rep_);
+  if (!slot.ok()) return slot.status();
+  return Request(core_, *slot);
+}
+
+absl::StatusOr<Request> Channel::NewRequest(std::span<const TensorSpec> inputs) {
+  absl::StatusOr<RequestPlan> plan = Plan(inputs);
+  if (!plan.ok()) return plan.status();
+  return Loan(*plan);
+}
+
+absl::StatusOr<Request> Channel::NewRequest() {
+  if (core_ == nullptr) return MovedFrom();
+  absl::StatusOr<const internal::PlanRep*> plan = core_->DefaultPlan();
+  if (!plan.ok()) return plan.status();
+  return Loan(RequestPlan(*plan));
+}
+
+absl::StatusOr<Response> Channel::Call(Request&& request, const CallOptions& options) {
+  if (core_ == nullptr) return MovedFrom();
+  if (request.core_ != core_) return NotOurs();
+  bool accepted = false;
+  absl::StatusOr<uint32_t> slot = core_->Call(request.slot_, options, &accepted);
+  if (accepted) request.core_ = nullptr;
+  if (!slot.ok()) return slot.status();
+  return Response(core_, *slot);
+}
+
+absl::StatusOr<Ticket> Channel::Submit(Request&& request, const CallOptions& options) {
+  if (core_ == nullptr) return MovedFrom();
+  if (request.core_ != core_) return NotOurs();
+  absl::StatusOr<uint64_t> id = core_->Submit(request.slot_, options);
+  if (!id.ok()) return id.status();
+  request.core_ = nullptr;
+  return Ticket{*id};
+}
+
+std::optional<Outcome> Channel::Take(std::optional<uint32_t> slot) {
+  if (!slot) return std::nullopt;
+  const Ticket ticket = core_->ticket(*slot);
+  absl::Status status = core_->TakeOutcome(*slot);
+  if (!status.ok()) return Outcome{.ticket = ticket, .response = std::move(status)};
+  return Outcome{.ticket = ticket, .response = Response(core_, *slot)};
+}
+
+std::optional<Outcome> Channel::Poll() {
+  if (core_ == nullptr) return std::nullopt;
+  return Take(core_->Poll());
+}
+
+std::optional<Outcome> Channel::Wait(absl::Duration timeout) {
+  if (core_ == nullptr) return std::nullopt;
+  return Take(core_->Wait(timeout));
+}
+
+absl::Status Channel::Cancel(Ticket ticket) {
+  return core_ == nullptr ? MovedFrom() : core_->Cancel(ticket.id);
+}
+
+uint32_t Channel::outstanding() const { return core_ == nullptr ? 0 : core_->unfinished(); }
+int Channel::event_fd() const { return core_ == nullptr ? -1 : core_->event_fd(); }
+bool Channel::Arm() { return core_ == nullptr || core_->Arm(); }
+void Channel::ClearEvent() {
+  if (core_ != nullptr) core_->ClearEvent();
+}
+
+const Signature& Channel::signature() const {
+  static const Signature* const empty = new Signature();
+  return core_ == nullptr ? *empty : core_->signature();
+}
+
+uint64_t Channel::free_request_bytes() const {
+  return core_ == nullptr ? 0 : core_->free_request_bytes();
+}
+uint64_t Channel::free_response_bytes() const {
+  return core_ == nullptr ? 0 : core_->free_response_bytes();
+}
+
+}  // namespace baton

@@ -1,0 +1,409 @@
+#include "runtime/front/channel_core.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "ipc/crash_point.h"
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "ipc/worker_sleep.h"
+
+namespace baton::internal {
+namespace {
+
+constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
+constexpr size_t kMaxPlans = 256;
+constexpr int64_t kMaxTimeoutNs = int64_t{24} * 3600 * 1'000'000'000;
+
+bool IsStatic(std::span<const TensorSpec> specs) {
+  for (const TensorSpec& spec : specs) {
+    for (const int64_t dim : spec.shape) {
+      if (dim == kDynamicDim) return false;
+    }
+  }
+  return true;
+}
+
+ipc::SegmentBacking ToBacking(ChannelOptions::Backing backing) {
+  return backing == ChannelOptions::Backing::kMemfd ? ipc::SegmentBacking::kMemfd
+                                                    : ipc::SegmentBacking::kPosixShm;
+}
+
+absl::Status TooLarge(const char* what, uint64_t needed, uint64_t arena, const char* option) {
+  return absl::InvalidArgumentError(absl::StrCat("the ", what, " needs a block of ", needed,
+                                                 " bytes, this channel's arena has ", arena,
+                                                 ": open the channel with a larger ", option));
+}
+
+}  // namespace
+
+ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions& options,
+                         ipc::Segment submission, const ipc::SegmentPlan& submission_plan,
+                         ipc::Segment completion, const ipc::SegmentPlan& completion_plan,
+                         ipc::UniqueFd event)
+    : session_(std::move(session)),
+      options_(options),
+      submission_(std::move(submission)),
+      completion_(std::move(completion)),
+      submission_plan_(submission_plan),
+      completion_plan_(completion_plan),
+      event_(std::move(event)),
+      submissions_(
+          reinterpret_cast<ipc::SubmissionEntry*>(submission_.data() + submission_plan.ring_offset),
+          options.ring_entries, options.first_sequence),
+      completions_(reinterpret_cast<const ipc::CompletionEntry*>(completion_.data() +
+                                                                 completion_plan.ring_offset),
+                   options.ring_entries, options.first_sequence),
+      requests_(static_cast<uint32_t>(
+                    std::min<uint64_t>(submission_plan.arena_bytes / ipc::kGranuleBytes, ~0u)),
+                options.max_handles),
+      responses_(static_cast<uint32_t>(
+                     std::min<uint64_t>(completion_plan.arena_bytes / ipc::kGranuleBytes, ~0u)),
+                 options.max_handles),
+      spin_(ipc::SpinBudget::ForThisThread(absl::ToInt64Nanoseconds(options.max_spin))),
+      layouts_(session_->signature()),
+      slots_(options.max_handles) {
+  for (uint32_t i = options.max_handles; i-- > 0;) {
+    slots_[i].id = i;
+    slots_[i].next = free_slot_;
+    free_slot_ = i;
+  }
+  settled_reaped_ = session_->status_page().reaped_generation.load(std::memory_order_acquire);
+}
+
+absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
+                                               const ChannelOptions& options) {
+  if (session->forked()) {
+    return absl::FailedPreconditionError("this process is a fork: attach a front of its own");
+  }
+  if (options.max_handles == 0 || options.max_handles > (1u << kSlotBits)) {
+    return absl::InvalidArgumentError(absl::StrCat("max_handles is ", options.max_handles,
+                                                   ": must be from 1 to ", 1u << kSlotBits));
+  }
+  absl::StatusOr<ipc::SegmentPlan> submission_plan =
+      ipc::PlanSubmissionSegment(options.ring_entries, options.request_arena_bytes);
+  if (!submission_plan.ok()) return submission_plan.status();
+  absl::StatusOr<ipc::SegmentPlan> completion_plan =
+      ipc::PlanCompletionSegment(options.ring_entries, options.response_arena_bytes);
+  if (!completion_plan.ok()) return completion_plan.status();
+  const ipc::SegmentBacking backing = ToBacking(options.backing);
+  absl::StatusOr<ipc::SegmentHandles> submission_handles =
+      ipc::CreateSegment({.bytes = submission_plan->segment_bytes, .backing = backing});
+  if (!submission_handles.ok()) return submission_handles.status();
+  absl::StatusOr<ipc::SegmentHandles> completion_handles =
+      ipc::CreateSegment({.bytes = completion_plan->segment_bytes, .backing = backing});
+  if (!completion_handles.ok()) return completion_handles.status();
+
+  absl::StatusOr<ipc::Segment> submission =
+      ipc::Segment::Map(submission_handles->read_write.get(), submission_plan->segment_bytes,
+                        ipc::SegmentAccess::kReadWrite);
+  if (!submission.ok()) return submission.status();
+  ipc::InitSubmissionSegment(submission->data(), *submission_plan, options.ring_entries,
+                             options.first_sequence);
+  {
+    // Writable only here, before any worker knows it.
+    absl::StatusOr<ipc::Segment> writable =
+        ipc::Segment::Map(completion_handles->read_write.get(), completion_plan->segment_bytes,
+                          ipc::SegmentAccess::kReadWrite);
+    if (!writable.ok()) return writable.status();
+    ipc::InitCompletionSegment(writable->data(), *completion_plan, options.ring_entries,
+                               options.first_sequence);
+  }
+  absl::StatusOr<ipc::Segment> completion =
+      ipc::Segment::Map(completion_handles->read_only.get(), completion_plan->segment_bytes,
+                        ipc::SegmentAccess::kReadOnly);
+  if (!completion.ok()) return completion.status();
+  ipc::UniqueFd event;
+  if (options.event_fd) {
+    absl::StatusOr<ipc::UniqueFd> made = ipc::CreateEventFd();
+    if (!made.ok()) return made.status();
+    event = *std::move(made);
+  }
+  absl::StatusOr<uint64_t> channel =
+      session->OpenChannel({.submission = submission_handles->read_only.get(),
+                            .completion = completion_handles->read_write.get(),
+                            .event = event.get(),
+                            .ring_entries = options.ring_entries,
+                            .submission_bytes = submission_plan->segment_bytes,
+                            .completion_bytes = completion_plan->segment_bytes});
+  if (!channel.ok()) return channel.status();
+  auto* core =
+      new ChannelCore(std::move(session), options, *std::move(submission), *submission_plan,
+                      *std::move(completion), *completion_plan, std::move(event));
+  core->channel_ = *channel;
+  core->AddHandle();
+  return core;
+}
+
+absl::Status ChannelCore::CheckUsable() const {
+  if (session_->forked()) {
+    return absl::FailedPreconditionError(
+        "this channel belongs to the parent process: after a fork, "
+        "attach a front of its own");
+  }
+  return broken_;
+}
+
+// ---- Plans and loans ---------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const TensorSpec> inputs,
+                                                               uint64_t response_bytes) {
+  auto plan = std::make_unique<PlanRep>();
+  plan->inputs.assign(inputs.begin(), inputs.end());
+  plan->asked_response_bytes = response_bytes;
+  for (const TensorSpec& spec : inputs) {
+    const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, spec.shape);
+    if (!bytes || spec.shape.size() > kMaxRank || spec.name.size() > kMaxNameBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "input ", ToString(spec), ": a request needs every dimension, a dtype, at most ",
+          kMaxRank, " dimensions and a name of at most ", kMaxNameBytes, " bytes"));
+    }
+    plan->layouts.push_back({.name = spec.name,
+                             .dtype = spec.dtype,
+                             .shape = spec.shape,
+                             .offset = 0,
+                             .bytes = *bytes});
+  }
+  if (absl::StatusOr<std::vector<uint32_t>> order =
+          ipc::MatchSpecs(signature().inputs, plan->layouts);
+      !order.ok()) {
+    return order.status();
+  }
+  uint64_t at = ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(inputs));
+  const uint64_t request_arena = submission_plan_.arena_bytes;
+  for (ipc::TensorLayout& layout : plan->layouts) {
+    layout.offset = at;
+    if (layout.bytes > request_arena) {
+      return TooLarge("request", layout.bytes, request_arena, "request_arena_bytes");
+    }
+    at = ipc::RoundUpToGranules(at + layout.bytes);
+  }
+  if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
+  if (const uint64_t limit = session_->max_request_bytes(); limit != 0 && at > limit) {
+    return absl::InvalidArgumentError(absl::StrCat("the request needs ", at,
+                                                   " bytes, the server allows ", limit,
+                                                   " (limits.max_request_bytes)"));
+  }
+  plan->request_granules = static_cast<uint32_t>(at / ipc::kGranuleBytes);
+
+  uint64_t results = response_bytes;
+  if (results == 0 && IsStatic(signature().outputs)) {
+    for (const TensorSpec& spec : signature().outputs) {
+      results += ipc::RoundUpToGranules(TensorBytes(spec.dtype, spec.shape).value_or(0));
+    }
+  } else if (results == 0) {
+    results = std::min(kDefaultDynamicResponseBytes, completion_plan_.arena_bytes / 2);
+  }
+  const uint64_t reserve = ipc::DescriptorReserve(signature().outputs);
+  if (results > completion_plan_.arena_bytes || reserve + results > completion_plan_.arena_bytes) {
+    return TooLarge("response", results, completion_plan_.arena_bytes, "response_arena_bytes");
+  }
+  plan->response_granules =
+      static_cast<uint32_t>(ipc::RoundUpToGranules(reserve + results) / ipc::kGranuleBytes);
+  absl::StatusOr<ipc::DescriptorBytes> descriptor = ipc::EncodeRequest(plan->layouts);
+  if (!descriptor.ok()) return descriptor.status();
+  plan->descriptor = *std::move(descriptor);
+  return plan;
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
+                                                 uint64_t response_bytes) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  for (const std::unique_ptr<PlanRep>& plan : plans_) {
+    if (plan->asked_response_bytes == response_bytes &&
+        std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
+      return plan.get();
+    }
+  }
+  if (plans_.size() == kMaxPlans) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this channel has ", kMaxPlans,
+                     " plans already: use fewer different shapes, or another channel"));
+  }
+  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, response_bytes);
+  if (!plan.ok()) return plan.status();
+  (*plan)->token = plans_.size() + 1;
+  plans_.push_back(*std::move(plan));
+  return plans_.back().get();
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {
+  if (!IsStatic(signature().inputs)) {
+    return absl::InvalidArgumentError(
+        "the model's inputs have dimensions that each request chooses: say which shapes");
+  }
+  return Plan(signature().inputs, 0);
+}
+
+absl::StatusOr<uint32_t> ChannelCore::Loan(const PlanRep& plan) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  if (free_slot_ == kNoSlot) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("all ", slots_.size(),
+                     " handles of this channel are in use: release responses, "
+                     "or open it with more max_handles"));
+  }
+  const std::optional<ipc::BlockAllocator::Block> request =
+      requests_.Allocate(plan.request_granules);
+  if (!request) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the request arena has no block of ", plan.request_granules * ipc::kGranuleBytes,
+        " bytes free now (", free_request_bytes(), " of ", submission_plan_.arena_bytes,
+        "): wait for answers, or open the channel with more request_arena_bytes"));
+  }
+  const std::optional<ipc::BlockAllocator::Block> response =
+      responses_.Allocate(plan.response_granules);
+  if (!response) {
+    requests_.Free(*request);
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the response arena has no block of ", plan.response_granules * ipc::kGranuleBytes,
+        " bytes free now (", free_response_bytes(), " of ", completion_plan_.arena_bytes,
+        "): release responses, or open the channel with more response_arena_bytes"));
+  }
+  const uint32_t index = free_slot_;
+  Slot& slot = slots_[index];
+  free_slot_ = slot.next;
+  slot.next = kNoSlot;
+  slot.plan = &plan;
+  slot.user = User::kLoaned;
+  slot.request = *request;
+  slot.has_request = true;
+  slot.response = *response;
+  slot.has_response = true;
+  std::byte* block = RequestBytes(slot.request);
+  // Relaxed: the entry that names this block is published later.
+  reinterpret_cast<ipc::RequestBlockHeader*>(block)->cancelled.store(0, std::memory_order_relaxed);
+  std::memcpy(block + ipc::kBlockHeaderBytes, plan.descriptor.data(), plan.descriptor.size());
+  AddHandle();
+  return index;
+}
+
+std::span<std::byte> ChannelCore::InputBytes(uint32_t slot, size_t index) const {
+  const PlanRep& plan = *slots_[slot].plan;
+  if (index >= plan.layouts.size()) return {};
+  return {RequestBytes(slots_[slot].request) + plan.layouts[index].offset,
+          plan.layouts[index].bytes};
+}
+
+// ---- Submitting --------------------------------------------------------------------------------
+
+absl::Status ChannelCore::CheckHold(int64_t deadline_ns, int64_t now) const {
+  const ipc::StatusPage& page = session_->status_page();
+  const auto state = static_cast<ipc::ServerState>(page.state.load(std::memory_order_relaxed));
+  if (state < ipc::ServerState::kHolding || state > ipc::ServerState::kRemapping) {
+    return absl::OkStatus();
+  }
+  const int64_t started = page.hold_started_ns.load(std::memory_order_relaxed);
+  const int64_t gap = page.expected_gap_ns.load(std::memory_order_relaxed);
+  if (started <= 0 || gap <= 0) return absl::OkStatus();
+  int64_t until;
+  if (__builtin_add_overflow(started, gap, &until) || until <= now || deadline_ns >= until) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat(
+      "server '", session_->server(), "' is reloading (", std::string(ipc::ServerStateName(state)),
+      "), expected to serve again in ", (until - now) / 1'000'000 + 1,
+      " ms, after this request's deadline: retry then"));
+}
+
+absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {
+  if (in_ring_ == options_.ring_entries) {
+    // Completions may be waiting that nobody has read yet.
+    ReadCompletions();
+    if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  }
+  if (in_ring_ == options_.ring_entries) {
+    return absl::ResourceExhaustedError(absl::StrCat("the ring is full: ", in_ring_,
+                                                     " requests are outstanding. Poll for answers, "
+                                                     "or open the channel with more ring_entries"));
+  }
+  const int64_t timeout =
+      std::clamp<int64_t>(absl::ToInt64Nanoseconds(options.timeout), 0, kMaxTimeoutNs);
+  const int64_t deadline = now + timeout;
+  if (absl::Status status = CheckHold(deadline, now); !status.ok()) return status;
+  Slot& slot = slots_[index];
+  slot.deadline_ns = deadline;
+  slot.idempotent = options.idempotent;
+  slot.resubmits = 0;
+  slot.id = next_serial_++ << kSlotBits | index;
+  slot.user = User::kPending;
+  slot.outstanding = true;
+  ++in_ring_;
+  ++unfinished_;
+  earliest_deadline_ns_ = std::min(earliest_deadline_ns_, deadline);
+  Publish(slot);
+  return absl::OkStatus();
+}
+
+void ChannelCore::Publish(Slot& slot) {
+  BATON_CRASH_POINT("front.block_filled");
+  slot.sequence = submissions_.Publish([&](ipc::SubmissionEntry& entry) {
+    entry.request_id = slot.id;
+    entry.deadline_ns = slot.deadline_ns;
+    entry.descriptor_token = slot.plan->token;
+    entry.request_granule = slot.request.granule;
+    entry.request_granules = slot.request.granules;
+    entry.response_granule = slot.response.granule;
+    entry.response_granules = slot.response.granules;
+    entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
+    entry.kind = static_cast<uint16_t>(ipc::RequestKind::kInfer);
+    entry.flags = 0;
+    BATON_CRASH_POINT("front.entry_filled");
+  });
+  BATON_CRASH_POINT("front.entry_published");
+  ipc::WakeWorkerIfSleeping(session_->worker_page().sleeping, session_->doorbell_fd());
+}
+
+absl::StatusOr<uint64_t> ChannelCore::Submit(uint32_t index, const CallOptions& options) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  if (absl::Status status = Start(index, options, ipc::MonotonicNs()); !status.ok()) return status;
+  slots_[index].listed = true;
+  --handles_;  // the Request's; the core stays with its Channel
+  return slots_[index].id;
+}
+
+// ---- Handles -----------------------------------------------------------------------------------
+
+void ChannelCore::DropHandle() {
+  if (--handles_ > 0) return;
+  // In a fork the mappings are not there, and something else may be.
+  if (session_->forked()) return;
+  delete this;
+}
+
+void ChannelCore::CloseChannel() {
+  closed_ = true;
+  if (broken_.ok()) broken_ = absl::FailedPreconditionError("the channel is closed");
+  session_->CloseChannel(channel_);
+  DropHandle();
+}
+
+void ChannelCore::ReleaseRequest(uint32_t index) {
+  slots_[index].user = User::kNone;
+  FreeIfDone(index);
+  DropHandle();
+}
+
+void ChannelCore::ReleaseResponse(uint32_t index) {
+  slots_[index].user = User::kNone;
+  FreeIfDone(index);
+  DropHandle();
+}
+
+void ChannelCore::FreeIfDone(uint32_t index) {
+  Slot& slot = slots_[index];
+  if (slot.outstanding || slot.user != User::kNone) return;
+  if (slot.has_request) requests_.Free(slot.request);
+  if (slot.has_response) responses_.Free(slot.response);
+  slot.has_request = slot.has_response = false;
+  if (slot.layout != nullptr) layouts_.Release(slot.layout);
+  slot.layout = nullptr;
+  slot.next = free_slot_;
+  free_slot_ = index;
+}
+
+}  // namespace baton::internal

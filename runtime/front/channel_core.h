@@ -1,0 +1,221 @@
+// What is behind a Channel: the rings, the allocators, and the table of every
+// request that is alive.
+//
+// Thread safety: none; one thread at a time.
+//
+// A slot is one request from its loan to the end of its response's lease. It
+// has two sides, and is free when both have ended:
+//   ring side   `outstanding` from submit until its completion was read, or
+//               its worker was reaped; no block of it is loaned again before
+//   user side   kLoaned -> kPending -> kReady -> kLeased -> kNone
+//               (a Request; waiting; an Outcome to give; a Response)
+// A deadline or a Cancel ends the user side alone.
+//
+// Invariants
+// 1. Fewer than ring_entries slots are outstanding, so both rings always have
+//    room, and a completion always has somewhere to go.
+// 2. Whatever is read from the completion segment is copied, then checked;
+//    what cannot be poisons the channel.
+// 3. handles_ counts the user's Channel, Requests and Responses; the core goes
+//    with the last one.
+#ifndef BATON_RUNTIME_FRONT_CHANNEL_CORE_H_
+#define BATON_RUNTIME_FRONT_CHANNEL_CORE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "baton/channel.h"
+#include "ipc/block_allocator.h"
+#include "ipc/channel_layout.h"
+#include "ipc/descriptor.h"
+#include "ipc/ring.h"
+#include "ipc/segment.h"
+#include "ipc/spin_budget.h"
+#include "runtime/front/response_layouts.h"
+#include "runtime/front/session.h"
+
+namespace baton::internal {
+
+// A request's shapes, laid out and described. Never changes once made.
+struct PlanRep {
+  std::vector<TensorSpec> inputs;
+  std::vector<ipc::TensorLayout> layouts;
+  ipc::DescriptorBytes descriptor;
+  uint64_t token = 0;
+  uint64_t asked_response_bytes = 0;
+  uint32_t request_granules = 0;
+  uint32_t response_granules = 0;
+};
+
+class ChannelCore {
+ public:
+  static absl::StatusOr<ChannelCore*> Open(std::shared_ptr<Session> session,
+                                           const ChannelOptions& options);
+
+  absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes);
+  absl::StatusOr<const PlanRep*> DefaultPlan();
+  absl::StatusOr<uint32_t> Loan(const PlanRep& plan);
+
+  // Both leave the slot a loan when they fail.
+  absl::StatusOr<uint64_t> Submit(uint32_t slot, const CallOptions& options);
+  absl::StatusOr<uint32_t> Call(uint32_t slot, const CallOptions& options, bool* accepted);
+
+  // A slot whose user side is kReady, now the caller's (see TakeOutcome).
+  std::optional<uint32_t> Poll();
+  std::optional<uint32_t> Wait(absl::Duration timeout);
+  // Its ticket and status; the slot is leased when the status is OK.
+  Ticket ticket(uint32_t slot) const { return {slots_[slot].id}; }
+  absl::Status TakeOutcome(uint32_t slot);
+
+  absl::Status Cancel(uint64_t id);
+  bool Arm();
+  void ClearEvent();
+  int event_fd() const { return event_.get(); }
+
+  // User handles.
+  void AddHandle() { ++handles_; }
+  void DropHandle();
+  void CloseChannel();
+  void ReleaseRequest(uint32_t slot);
+  void ReleaseResponse(uint32_t slot);
+
+  const PlanRep& plan(uint32_t slot) const { return *slots_[slot].plan; }
+  std::span<std::byte> InputBytes(uint32_t slot, size_t index) const;
+  std::span<const TensorView> Outputs(uint32_t slot) const { return slots_[slot].views; }
+  uint64_t generation(uint32_t slot) const { return slots_[slot].generation; }
+  uint64_t service_ns(uint32_t slot) const { return slots_[slot].service_ns; }
+
+  const Signature& signature() const { return session_->signature(); }
+  uint32_t unfinished() const { return unfinished_; }
+  uint64_t free_request_bytes() const { return requests_.free_granules() * ipc::kGranuleBytes; }
+  uint64_t free_response_bytes() const { return responses_.free_granules() * ipc::kGranuleBytes; }
+
+ private:
+  static constexpr uint32_t kNoSlot = ~0u;
+  static constexpr uint32_t kSlotBits = 20;
+  static constexpr int kMaxResubmits = 3;
+
+  enum class User : uint8_t { kNone, kLoaned, kPending, kReady, kLeased };
+
+  struct Slot {
+    uint64_t id = 0;  // serial << kSlotBits | index
+    const PlanRep* plan = nullptr;
+    User user = User::kNone;
+    bool outstanding = false;
+    bool has_request = false;
+    bool has_response = false;
+    bool listed = false;  // goes to ready_ when it ends (not a Call)
+    bool idempotent = false;
+    uint8_t resubmits = 0;
+    ipc::BlockAllocator::Block request;
+    ipc::BlockAllocator::Block response;
+    uint64_t sequence = 0;
+    int64_t deadline_ns = 0;
+    absl::Status status;
+    ResponseLayout* layout = nullptr;
+    std::vector<TensorView> views;
+    uint64_t generation = 0;
+    uint64_t service_ns = 0;
+    uint32_t next = kNoSlot;  // free list or ready list
+  };
+
+  ChannelCore(std::shared_ptr<Session> session, const ChannelOptions& options,
+              ipc::Segment submission, const ipc::SegmentPlan& submission_plan,
+              ipc::Segment completion, const ipc::SegmentPlan& completion_plan,
+              ipc::UniqueFd event);
+  ~ChannelCore() = default;
+
+  ipc::FrontState& front_state() const {
+    return *reinterpret_cast<ipc::FrontState*>(submission_.data() + sizeof(ipc::SegmentHeader));
+  }
+  const ipc::WorkerState& worker_state() const {
+    return *reinterpret_cast<const ipc::WorkerState*>(completion_.data() +
+                                                      sizeof(ipc::SegmentHeader));
+  }
+  std::byte* RequestBytes(const ipc::BlockAllocator::Block& block) const {
+    return submission_.data() + submission_plan_.arena_offset + block.granule * ipc::kGranuleBytes;
+  }
+  const std::byte* ResponseBytes(const ipc::BlockAllocator::Block& block) const {
+    return completion_.data() + completion_plan_.arena_offset + block.granule * ipc::kGranuleBytes;
+  }
+
+  absl::Status CheckUsable() const;
+  absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
+                                                    uint64_t response_bytes);
+  absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
+  absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
+  void Publish(Slot& slot);
+
+  // Completions.
+  bool ReadCompletions();
+  void Complete(const ipc::CompletionEntry& entry);
+  void CompleteOk(uint32_t index, const ipc::CompletionEntry& entry);
+  bool RetryLarger(Slot& slot, uint64_t needed_bytes);
+  std::string ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const;
+
+  // Ends.
+  void FinishUser(uint32_t index, absl::Status status);
+  void EndRing(uint32_t index);
+  void FreeIfDone(uint32_t index);
+  void Detach(Slot& slot);  // the user side ended before the ring side: tell the worker
+  void FailAll(const absl::Status& status);
+  void Poison(const std::string& what);
+
+  // What is looked at when nothing is coming in.
+  void CheckRest(int64_t now);
+  void Settle();
+  void LoseBefore(uint64_t boundary);
+  void ServerGone();
+  void ExpireBefore(int64_t now);
+
+  template <typename Done>
+  bool WaitUntil(Done&& done, int64_t now, int64_t deadline_ns);
+  template <typename Done>
+  void Sleep(Done&& done, int64_t deadline_ns);
+  uint32_t PopReady();
+
+  std::shared_ptr<Session> session_;
+  const ChannelOptions options_;
+  ipc::Segment submission_;
+  ipc::Segment completion_;
+  const ipc::SegmentPlan submission_plan_;
+  const ipc::SegmentPlan completion_plan_;
+  ipc::UniqueFd event_;
+  uint64_t channel_ = 0;
+
+  ipc::RingProducer<ipc::SubmissionEntry> submissions_;
+  ipc::RingConsumer<ipc::CompletionEntry> completions_;
+  ipc::BlockAllocator requests_;
+  ipc::BlockAllocator responses_;
+  ipc::SpinBudget spin_;
+  ResponseLayouts layouts_;
+
+  std::vector<Slot> slots_;
+  std::vector<std::unique_ptr<PlanRep>> plans_;
+  uint32_t free_slot_ = kNoSlot;
+  uint32_t ready_head_ = kNoSlot;
+  uint32_t ready_tail_ = kNoSlot;
+  uint64_t next_serial_ = 1;
+  uint32_t in_ring_ = 0;     // outstanding slots
+  uint32_t unfinished_ = 0;  // user side pending or ready
+  uint32_t handles_ = 0;
+  bool closed_ = false;
+  absl::Status broken_;  // why nothing works any more
+  int64_t earliest_deadline_ns_ = INT64_MAX;
+  uint32_t polls_ = 0;
+  uint64_t settled_reaped_ = 0;
+  uint64_t settled_resume_ = 0;
+};
+
+}  // namespace baton::internal
+
+#endif  // BATON_RUNTIME_FRONT_CHANNEL_CORE_H_

@@ -1,0 +1,444 @@
+// How requests end: completions, deadlines, dead workers, dead servers.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "runtime/front/channel_core.h"
+
+namespace baton::internal {
+namespace {
+
+constexpr size_t kMaxErrorText = 4096;
+constexpr int kSpinsPerClock = 32;
+constexpr uint32_t kPollsPerCheck = 64;
+constexpr int64_t kLongestSleepNs = 1'000'000'000;
+
+// a is before b, wherever sequences wrap.
+bool Before(uint64_t a, uint64_t b) { return static_cast<int64_t>(b - a) > 0; }
+
+}  // namespace
+
+// ---- Completions -------------------------------------------------------------------------------
+
+bool ChannelCore::ReadCompletions() {
+  if (!broken_.ok()) return false;
+  ipc::TakenEntry<ipc::CompletionEntry> entry;
+  bool any = false;
+  // A broken worker could go on publishing for ever: one lap at a time.
+  for (uint32_t i = 0; i < options_.ring_entries && completions_.TryTake(&entry); ++i) {
+    any = true;
+    Complete(*entry.operator->());
+    if (!broken_.ok()) return true;
+  }
+  if (any) {
+    // Relaxed: for observers; nothing is decided by it.
+    front_state().completions_read.store(completions_.next(), std::memory_order_relaxed);
+  }
+  return any;
+}
+
+void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
+  const uint64_t index = entry.request_id & ((1u << kSlotBits) - 1);
+  if (index >= slots_.size() || slots_[index].id != entry.request_id ||
+      !slots_[index].outstanding) {
+    Poison("it answered a request that is not there");
+    return;
+  }
+  Slot& slot = slots_[index];
+  const auto code = static_cast<absl::StatusCode>(entry.status_code);
+  if (entry.status_code > static_cast<uint16_t>(absl::StatusCode::kUnauthenticated)) {
+    Poison("it answered with a status that does not exist");
+    return;
+  }
+  slot.generation = entry.generation;
+  slot.service_ns = entry.service_ns;
+  const auto at = static_cast<uint32_t>(index);
+  if (slot.user != User::kPending) {  // expired or cancelled meanwhile
+    EndRing(at);
+    return;
+  }
+  if (code == absl::StatusCode::kOk) {
+    CompleteOk(at, entry);
+    return;
+  }
+  if (code == absl::StatusCode::kResourceExhausted && RetryLarger(slot, entry.needed_bytes)) return;
+  absl::Status status(code, ErrorText(slot, entry));
+  EndRing(at);
+  FinishUser(at, std::move(status));
+}
+
+void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) {
+  Slot& slot = slots_[index];
+  const uint64_t block_bytes = slot.response.granules * ipc::kGranuleBytes;
+  if (entry.descriptor_bytes > block_bytes || entry.descriptor_bytes > ipc::kMaxDescriptorBytes) {
+    Poison("a response's description is larger than its block");
+    return;
+  }
+  const std::byte* block = ResponseBytes(slot.response);
+  absl::StatusOr<ResponseLayout*> layout = layouts_.Get(
+      entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes}, block_bytes);
+  if (!layout.ok()) {
+    Poison(std::string(layout.status().message()));
+    return;
+  }
+  slot.layout = *layout;
+  const size_t count = (*layout)->order.size();
+  slot.views.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    const ipc::TensorLayout& tensor = (*layout)->tensors[(*layout)->order[i]];
+    slot.views[i] = {.name = tensor.name,
+                     .dtype = tensor.dtype,
+                     .shape = tensor.shape,
+                     .bytes = {block + tensor.offset, tensor.bytes}};
+  }
+  EndRing(index);
+  FinishUser(index, absl::OkStatus());
+}
+
+bool ChannelCore::RetryLarger(Slot& slot, uint64_t needed_bytes) {
+  const uint64_t had = slot.response.granules * ipc::kGranuleBytes;
+  if (needed_bytes <= had || needed_bytes > completion_plan_.arena_bytes ||
+      slot.resubmits >= kMaxResubmits) {
+    return false;
+  }
+  const auto granules =
+      static_cast<uint32_t>(ipc::RoundUpToGranules(needed_bytes) / ipc::kGranuleBytes);
+  responses_.Free(slot.response);
+  slot.has_response = false;
+  const std::optional<ipc::BlockAllocator::Block> larger = responses_.Allocate(granules);
+  if (!larger) {
+    // Leaves the slot without a block; ErrorText copes.
+    return false;
+  }
+  slot.response = *larger;
+  slot.has_response = true;
+  ++slot.resubmits;
+  Publish(slot);
+  return true;
+}
+
+std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const {
+  if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
+      entry.needed_bytes > 0) {
+    return absl::StrCat("the results need a block of ", entry.needed_bytes,
+                        " bytes, which this channel's response arena of ",
+                        completion_plan_.arena_bytes, " bytes (", free_response_bytes(),
+                        " free) cannot give: release responses, or open the channel with more "
+                        "response_arena_bytes");
+  }
+  if (!slot.has_response) return "";
+  const size_t bytes = std::min<size_t>(
+      {entry.descriptor_bytes, kMaxErrorText, slot.response.granules * ipc::kGranuleBytes});
+  std::string text(bytes, '\0');
+  std::memcpy(text.data(), ResponseBytes(slot.response), bytes);
+  // It goes to terminals and logs: no control characters from another process.
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') c = '?';
+  }
+  return text;
+}
+
+// ---- Ends --------------------------------------------------------------------------------------
+
+void ChannelCore::FinishUser(uint32_t index, absl::Status status) {
+  Slot& slot = slots_[index];
+  slot.user = User::kReady;
+  slot.status = std::move(status);
+  if (!slot.listed) return;
+  slot.next = kNoSlot;
+  if (ready_tail_ == kNoSlot) {
+    ready_head_ = index;
+  } else {
+    slots_[ready_tail_].next = index;
+  }
+  ready_tail_ = index;
+}
+
+uint32_t ChannelCore::PopReady() {
+  const uint32_t index = ready_head_;
+  if (index != kNoSlot) {
+    ready_head_ = slots_[index].next;
+    if (ready_head_ == kNoSlot) ready_tail_ = kNoSlot;
+  }
+  return index;
+}
+
+// The worker has no more to do with this slot's request block. The response
+// block stays for as long as somebody may read it.
+void ChannelCore::EndRing(uint32_t index) {
+  Slot& slot = slots_[index];
+  slot.outstanding = false;
+  --in_ring_;
+  if (slot.has_request) {
+    requests_.Free(slot.request);
+    slot.has_request = false;
+  }
+  FreeIfDone(index);
+}
+
+void ChannelCore::Detach(Slot& slot) {
+  // SYNC: request_cancelled. The counter after the flag: a worker that sees
+  // the counter sees the flag.
+  auto* header = reinterpret_cast<ipc::RequestBlockHeader*>(RequestBytes(slot.request));
+  header->cancelled.store(1, std::memory_order_release);
+  std::atomic<uint64_t>& count = front_state().cancellations;
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+absl::Status ChannelCore::TakeOutcome(uint32_t index) {
+  Slot& slot = slots_[index];
+  --unfinished_;
+  absl::Status status = std::exchange(slot.status, absl::OkStatus());
+  if (status.ok()) {
+    slot.user = User::kLeased;
+    AddHandle();
+  } else {
+    slot.user = User::kNone;
+    FreeIfDone(index);
+  }
+  return status;
+}
+
+absl::Status ChannelCore::Cancel(uint64_t id) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  const uint64_t index = id & ((1u << kSlotBits) - 1);
+  if (index >= slots_.size() || slots_[index].id != id || slots_[index].user != User::kPending) {
+    return absl::NotFoundError("no such request is waiting: it has ended, or was never submitted");
+  }
+  Detach(slots_[index]);
+  slots_[index].user = User::kNone;
+  --unfinished_;
+  return absl::OkStatus();
+}
+
+void ChannelCore::FailAll(const absl::Status& status) {
+  for (uint32_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].user == User::kPending) FinishUser(i, status);
+  }
+}
+
+void ChannelCore::Poison(const std::string& what) {
+  broken_ =
+      absl::DataLossError(absl::StrCat("the worker of server '", session_->server(),
+                                       "' broke this channel: ", what, ". Open a new channel"));
+  FailAll(broken_);
+}
+
+// ---- Deadlines, deaths -------------------------------------------------------------------------
+
+void ChannelCore::CheckRest(int64_t now) {
+  if (!broken_.ok()) return;
+  Settle();
+  if (session_->gone()) ServerGone();
+  if (now >= earliest_deadline_ns_) ExpireBefore(now);
+}
+
+void ChannelCore::ExpireBefore(int64_t now) {
+  earliest_deadline_ns_ = INT64_MAX;
+  for (uint32_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    if (slot.user != User::kPending) continue;
+    if (slot.deadline_ns > now) {
+      earliest_deadline_ns_ = std::min(earliest_deadline_ns_, slot.deadline_ns);
+      continue;
+    }
+    const uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
+    Detach(slot);
+    FinishUser(i, absl::DeadlineExceededError(absl::StrCat(
+                      "no answer from server '", session_->server(), "' in time; the request ",
+                      Before(slot.sequence, taken) ? "was started" : "had not been started",
+                      " (server state ",
+                      std::string(ipc::ServerStateName(static_cast<ipc::ServerState>(
+                          session_->status_page().state.load(std::memory_order_relaxed)))),
+                      ")")));
+  }
+}
+
+void ChannelCore::LoseBefore(uint64_t boundary) {
+  if (Before(submissions_.next(), boundary)) {
+    Poison("it says that it took requests that were never submitted");
+    return;
+  }
+  for (uint32_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    if (!slot.outstanding || !Before(slot.sequence, boundary)) continue;
+    if (slot.user == User::kPending && slot.idempotent && slot.resubmits == 0) {
+      ++slot.resubmits;
+      Publish(slot);
+      continue;
+    }
+    const bool pending = slot.user == User::kPending;
+    EndRing(i);
+    if (pending) {
+      FinishUser(i, absl::AbortedError(absl::StrCat(
+                        "the worker of server '", session_->server(),
+                        "' died after it had started this request; it may have had effects. Send "
+                        "it again if that does no harm (CallOptions::idempotent does so)")));
+    }
+  }
+}
+
+// See "Settling a dead worker's requests" in DESIGN.md.
+void ChannelCore::Settle() {
+  const ipc::WorkerState& worker = worker_state();
+  // SYNC: generation_resumed
+  const uint64_t resumed = worker.resume_generation.load(std::memory_order_acquire);
+  const uint64_t boundary = worker.resume_taken.load(std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (worker.resume_generation.load(std::memory_order_relaxed) != resumed) return;  // look later
+  if (resumed != 0 && resumed != settled_resume_) {
+    // What the worker before had published is there: it came before the record.
+    ReadCompletions();
+    if (!broken_.ok()) return;
+    settled_resume_ = resumed;
+    LoseBefore(boundary);
+    return;
+  }
+  const uint64_t reaped = session_->status_page().reaped_generation.load(std::memory_order_acquire);
+  if (reaped <= settled_reaped_) return;
+  if (resumed > reaped) {
+    settled_reaped_ = reaped;  // its successor's record has told all there is to know
+    return;
+  }
+  const uint64_t taken = worker.taken.load(std::memory_order_acquire);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  // A successor that began meanwhile may have taken requests already: then its
+  // record is what counts.
+  if (worker.resume_generation.load(std::memory_order_relaxed) != resumed) return;
+  ReadCompletions();
+  if (!broken_.ok()) return;
+  settled_reaped_ = reaped;
+  LoseBefore(taken);
+}
+
+void ChannelCore::ServerGone() {
+  ReadCompletions();
+  if (!broken_.ok()) return;
+  // Its worker dies with it, but may still be at it: keep it from taking more.
+  for (Slot& slot : slots_) {
+    if (slot.user == User::kPending) Detach(slot);
+  }
+  const uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
+  const std::string server = absl::StrCat("server '", session_->server(), "' ended");
+  for (uint32_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].user != User::kPending) continue;
+    FinishUser(
+        i, Before(slots_[i].sequence, taken)
+               ? absl::AbortedError(absl::StrCat(
+                     server, " after its worker had started this request; it may have had effects"))
+               : absl::UnavailableError(absl::StrCat(server, " before this request was started")));
+  }
+  broken_ =
+      absl::UnavailableError(absl::StrCat(server, ": attach again when it has been restarted"));
+}
+
+// ---- Waiting -----------------------------------------------------------------------------------
+
+template <typename Done>
+void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
+  const ipc::WorkerState& worker = worker_state();
+  const ipc::StatusPage& status = session_->status_page();
+  // Everything that is waited for, as it was before the last look at it.
+  const uint32_t wakes = worker.wake_count.load(std::memory_order_acquire);
+  const uint32_t epoch = status.epoch.load(std::memory_order_acquire);
+  const uint32_t event = session_->event_word().load(std::memory_order_acquire);
+  // SYNC: front_sleeps. The flag, a full fence, then the last look.
+  front_state().sleeping.store(ipc::kFrontOnFutex, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const int64_t now = ipc::MonotonicNs();
+  CheckRest(now);
+  if (!done() && broken_.ok() && !completions_.Ready()) {
+    const ipc::FutexWord words[] = {
+        {&worker.wake_count, wakes}, {&status.epoch, epoch}, {&session_->event_word(), event}};
+    ipc::FutexWaitAny(words, std::min({deadline_ns, earliest_deadline_ns_, now + kLongestSleepNs}));
+  }
+  front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+}
+
+template <typename Done>
+bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
+  const int64_t began = now;
+  bool slept = false;
+  for (;;) {
+    const int64_t spin_until = now + spin_.budget_ns();
+    do {
+      for (int i = 0; i < kSpinsPerClock; ++i) {
+        if (completions_.Ready()) ReadCompletions();
+        if (done()) {
+          if (now != began) spin_.Observe(ipc::MonotonicNs() - began, slept);
+          return true;
+        }
+        ipc::SpinPause();
+      }
+      now = ipc::MonotonicNs();
+    } while (now < spin_until && now < deadline_ns && now < earliest_deadline_ns_);
+    CheckRest(now);
+    if (done()) {
+      spin_.Observe(now - began, slept);
+      return true;
+    }
+    if (now >= deadline_ns || !broken_.ok()) return false;
+    Sleep(done, deadline_ns);
+    slept = true;
+    now = ipc::MonotonicNs();
+  }
+}
+
+absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
+                                           bool* accepted) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  const int64_t now = ipc::MonotonicNs();
+  if (absl::Status status = Start(index, options, now); !status.ok()) return status;
+  *accepted = true;
+  --handles_;
+  Slot& slot = slots_[index];
+  slot.listed = false;
+  WaitUntil([&slot] { return slot.user == User::kReady; }, now, INT64_MAX);
+  if (slot.user != User::kReady) FinishUser(index, broken_);  // nothing will come any more
+  if (absl::Status status = TakeOutcome(index); !status.ok()) return status;
+  return index;
+}
+
+std::optional<uint32_t> ChannelCore::Poll() {
+  if (session_->forked()) return std::nullopt;
+  ReadCompletions();
+  if (ready_head_ == kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  const uint32_t index = PopReady();
+  if (index == kNoSlot) return std::nullopt;
+  return index;
+}
+
+std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
+  if (session_->forked()) return std::nullopt;
+  ReadCompletions();
+  if (ready_head_ == kNoSlot && unfinished_ > 0) {
+    const int64_t now = ipc::MonotonicNs();
+    const int64_t longest = std::max<int64_t>(absl::ToInt64Nanoseconds(timeout), 0);
+    const int64_t deadline = longest > INT64_MAX - now ? INT64_MAX : now + longest;
+    WaitUntil([this] { return ready_head_ != kNoSlot; }, now, deadline);
+  }
+  const uint32_t index = PopReady();
+  if (index == kNoSlot) return std::nullopt;
+  return index;
+}
+
+bool ChannelCore::Arm() {
+  if (!event_ || session_->forked()) return true;
+  // SYNC: front_sleeps
+  front_state().sleeping.store(ipc::kFrontOnEventFd, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  CheckRest(ipc::MonotonicNs());
+  return ready_head_ != kNoSlot || completions_.Ready() || !broken_.ok();
+}
+
+void ChannelCore::ClearEvent() {
+  if (!event_ || session_->forked()) return;
+  front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+  ipc::DrainEventFd(event_.get());
+}
+
+}  // namespace baton::internal
