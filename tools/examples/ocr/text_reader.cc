@@ -17,6 +17,8 @@ constexpr int kLineHeight = 48;
 // Shorter lines were filled up to this width in training, longer ones are rare.
 constexpr int kMinLineWidth = 320;
 constexpr int kMaxLineWidth = 3200;
+// Widths are rounded up to this, so that lines come in few shapes: a server plans for each shape.
+constexpr int kWidthStep = 32;
 constexpr std::array<float, 3> kHalf = {0.5f, 0.5f, 0.5f};
 
 // The width of a line scaled to kLineHeight.
@@ -83,7 +85,8 @@ absl::StatusOr<ReadText> ReadLine(const Picture& line, const Infer& infer,
   if (line.width <= 0 || line.height <= 0) {
     return absl::InvalidArgumentError("ReadLine: the picture is empty");
   }
-  const int width = std::max(ScaledWidth(line), kMinLineWidth);
+  const int rounded = (ScaledWidth(line) + kWidthStep - 1) / kWidthStep * kWidthStep;
+  const int width = std::max(rounded, kMinLineWidth);
   const std::vector<float> planes = LinePlanes(line, width);
   const int64_t shape[] = {1, 3, kLineHeight, width};
   const TensorView input = {"x", DType::kFloat32, shape, std::as_bytes(std::span(planes))};
