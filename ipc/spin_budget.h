@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#include "ipc/futex.h"
+
 namespace baton::ipc {
 
 class SpinBudget {
@@ -48,6 +50,32 @@ inline void SpinPause() {
 #elif defined(__aarch64__)
   asm volatile("yield" ::: "memory");
 #endif
+}
+
+struct SpinOutcome {
+  bool came = false;
+  int64_t waited_ns = 0;  // to within a microsecond or so; for SpinBudget::Observe
+};
+
+// Spins until `ready()` or until `budget_ns` after `start_ns` (CLOCK_MONOTONIC).
+// Looks often, reads the clock seldom, and not at all once `ready()` holds.
+template <typename Ready>
+SpinOutcome SpinUntil(Ready&& ready, int64_t start_ns, int64_t budget_ns) {
+  constexpr int kPausesPerClock = 8;
+  constexpr int kLooksPerPause = 8;
+  int64_t waited_ns = 0;
+  do {
+    for (int pause = 0; pause < kPausesPerClock; ++pause) {
+      for (int look = 0; look < kLooksPerPause; ++look) {
+        if (ready()) return {true, waited_ns};
+      }
+      // No pause where no spinning is wanted: one look has to do.
+      if (budget_ns <= 0) return {false, 0};
+      SpinPause();
+    }
+    waited_ns = MonotonicNs() - start_ns;
+  } while (waited_ns < budget_ns);
+  return {false, waited_ns};
 }
 
 }  // namespace baton::ipc

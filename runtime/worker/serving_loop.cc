@@ -1,0 +1,153 @@
+#include "runtime/worker/serving_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "ipc/futex.h"
+#include "spdlog/spdlog.h"
+
+namespace baton::runtime {
+
+ServingLoop::ServingLoop(const Options& options, ipc::WorkerPage& page, CommandQueue& commands,
+                         ServingReplies& replies)
+    : generation_(options.generation),
+      heartbeat_ms_(options.heartbeat_ms),
+      page_(page),
+      commands_(commands),
+      replies_(replies),
+      spin_(options.spin),
+      sleep_(page.sleeping, options.doorbell_fd, commands.event_fd()) {}
+
+std::optional<Command> ServingLoop::WaitForAdmission() {
+  while (state_ != State::kExiting && !admission_) {
+    if (!commands_.pending()) sleep_.SleepForCommand(/*timeout_ms=*/-1);
+    ApplyCommands();
+  }
+  if (state_ == State::kExiting) return std::nullopt;
+  return std::exchange(admission_, std::nullopt);
+}
+
+void ServingLoop::Run(loader::Model& model) {
+  for (;;) {
+    if (commands_.pending()) ApplyCommands();
+    switch (state_) {
+      case State::kExiting:
+        return;
+      case State::kServing:
+        if (!ServeTurn(model)) Wait();
+        break;
+      case State::kStandby:
+        sleep_.SleepForCommand(/*timeout_ms=*/-1);
+        break;
+      case State::kHeld:
+        sleep_.SleepForCommand(heartbeat_ms_);
+        Heartbeat(ipc::MonotonicNs());
+        break;
+    }
+  }
+}
+
+void ServingLoop::ApplyCommands() {
+  for (Command& command : commands_.TakeAll()) Apply(command);
+}
+
+void ServingLoop::Apply(Command& command) {
+  switch (command.kind) {
+    case Command::Kind::kAdmit:
+      admission_ = std::move(command);
+      break;
+    case Command::Kind::kServe:
+      if (state_ != State::kExiting) Serve();
+      break;
+    case Command::Kind::kHold:
+      // Requests run on this thread, so none is in flight here.
+      if (state_ == State::kServing) state_ = State::kHeld;
+      replies_.Held(command.call);
+      break;
+    case Command::Kind::kExit:
+      state_ = State::kExiting;
+      break;
+    case Command::Kind::kAddChannel:
+      channels_.push_back({.server = std::move(command.server)});
+      if (state_ == State::kServing) BeginChannels();
+      break;
+    case Command::Kind::kRemoveChannel:
+      Remove(command);
+      break;
+  }
+}
+
+void ServingLoop::Serve() {
+  // From here on the page is ours. The worker before may have died asleep, or
+  // have taken a wake-up with it: every channel is looked at before this one
+  // sleeps (SYNC: worker_sleeps). Relaxed: each field stands for itself.
+  page_.sleeping.store(0, std::memory_order_relaxed);
+  page_.busy_since_ns.store(0, std::memory_order_relaxed);
+  page_.generation.store(generation_, std::memory_order_relaxed);
+  Heartbeat(ipc::MonotonicNs());
+  state_ = State::kServing;
+  BeginChannels();
+}
+
+void ServingLoop::BeginChannels() {
+  for (Channel& channel : channels_) {
+    if (channel.begun) continue;
+    const absl::Status begun = channel.server->Begin(generation_);
+    channel.begun = begun.ok();
+    if (begun.ok()) continue;
+    const uint64_t number = channel.server->channel();
+    spdlog::error("channel {} is dropped: {}", number, std::string(begun.message()));
+    channel.server.reset();
+    replies_.ChannelRefused(/*call=*/0, number, begun);
+  }
+  std::erase_if(channels_, [](const Channel& channel) { return channel.server == nullptr; });
+}
+
+void ServingLoop::Remove(const Command& command) {
+  std::erase_if(channels_, [&](const Channel& channel) {
+    return channel.server->channel() == command.channel;
+  });
+  // Also when it was not there: it may have been dropped before.
+  replies_.ChannelRemoved(command.call, command.channel);
+}
+
+bool ServingLoop::ServeTurn(loader::Model& model) {
+  bool served = false;
+  for (size_t turn = channels_.size(); turn > 0; --turn) {
+    if (commands_.pending()) return true;
+    if (next_ >= channels_.size()) next_ = 0;
+    served |= channels_[next_++].server->ServeOne(model, page_);
+  }
+  return served;
+}
+
+bool ServingLoop::Wanted() const {
+  if (commands_.pending()) return true;
+  return std::any_of(channels_.begin(), channels_.end(),
+                     [](const Channel& channel) { return channel.server->HasWork(); });
+}
+
+void ServingLoop::Wait() {
+  const auto wanted = [this] { return Wanted(); };
+  const int64_t start = ipc::MonotonicNs();
+  Heartbeat(start);
+  const ipc::SpinOutcome spun = ipc::SpinUntil(wanted, start, spin_.budget_ns());
+  if (spun.came) {
+    spin_.Observe(spun.waited_ns, /*slept=*/false);
+    return;
+  }
+  int64_t now = start;
+  do {
+    sleep_.Sleep(wanted, heartbeat_ms_);
+    now = ipc::MonotonicNs();
+    Heartbeat(now);
+  } while (!Wanted());
+  spin_.Observe(now - start, /*slept=*/true);
+}
+
+void ServingLoop::Heartbeat(int64_t now_ns) {
+  // Relaxed: advice about timing, it guards nothing.
+  page_.heartbeat_ns.store(now_ns, std::memory_order_relaxed);
+}
+
+}  // namespace baton::runtime

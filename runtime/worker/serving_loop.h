@@ -1,0 +1,101 @@
+// The worker's serving thread: takes requests from all channels in turn, obeys
+// the control thread, sleeps when there is nothing to do.
+//
+// Thread safety: everything here belongs to the serving thread; only the
+// CommandQueue is shared.
+//
+// Invariants
+// 1. The worker page and the completion segments are not written before the
+//    first `serve`: until then the worker before owns them.
+// 2. No lock and no syscall while requests keep coming.
+// 3. One request of each channel a turn; commands are looked at before each.
+// 4. The doorbell is drained only by a worker that serves.
+#ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
+#define BATON_RUNTIME_WORKER_SERVING_LOOP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "ipc/pages.h"
+#include "ipc/spin_budget.h"
+#include "ipc/worker_sleep.h"
+#include "loader/model.h"
+#include "runtime/worker/channel_server.h"
+#include "runtime/worker/command_queue.h"
+
+namespace baton::runtime {
+
+// What the serving thread tells the supervisor.
+class ServingReplies {
+ public:
+  virtual ~ServingReplies() = default;
+  virtual void Held(uint64_t call) = 0;
+  virtual void ChannelRemoved(uint64_t call, uint64_t channel) = 0;
+  // The channel has been dropped.
+  virtual void ChannelRefused(uint64_t call, uint64_t channel, const absl::Status& why) = 0;
+};
+
+class ServingLoop {
+ public:
+  struct Options {
+    uint64_t generation = 0;
+    int doorbell_fd = -1;  // the supervisor's eventfd, not owned
+    ipc::SpinBudget spin = ipc::SpinBudget::ForThisThread();
+    int heartbeat_ms = 100;  // how often an idle worker says that it lives
+  };
+
+  // All must outlive the loop.
+  ServingLoop(const Options& options, ipc::WorkerPage& page, CommandQueue& commands,
+              ServingReplies& replies);
+
+  // Waits for `admit`, adding and removing channels meanwhile. nullopt when
+  // told to exit instead.
+  std::optional<Command> WaitForAdmission();
+
+  // Serves until told to exit; holds until told to serve.
+  void Run(loader::Model& model);
+
+ private:
+  // kStandby -> kServing <-> kHeld; any -> kExiting.
+  enum class State { kStandby, kServing, kHeld, kExiting };
+  struct Channel {
+    std::unique_ptr<ChannelServer> server;
+    bool begun = false;
+  };
+
+  void ApplyCommands();
+  void Apply(Command& command);
+  void Serve();
+  void Remove(const Command& command);
+  // Begins the channels that have not begun; drops those that cannot.
+  void BeginChannels();
+
+  // False when no channel had a request.
+  bool ServeTurn(loader::Model& model);
+  // Waits for a request or a command.
+  void Wait();
+  bool Wanted() const;
+  void Heartbeat(int64_t now_ns);
+
+  const uint64_t generation_;
+  const int heartbeat_ms_;
+  ipc::WorkerPage& page_;
+  CommandQueue& commands_;
+  ServingReplies& replies_;
+  ipc::SpinBudget spin_;
+  ipc::WorkerSleep sleep_;
+
+  State state_ = State::kStandby;
+  std::optional<Command> admission_;
+  std::vector<Channel> channels_;
+  size_t next_ = 0;  // whose turn it is
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_WORKER_SERVING_LOOP_H_

@@ -1,0 +1,90 @@
+#include "runtime/worker/supervisor_link.h"
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "capnp/message.h"
+
+#include "ipc/schema_convert.h"
+#include "spdlog/spdlog.h"
+
+namespace baton::runtime {
+
+absl::StatusOr<ipc::ControlMessage> SupervisorLink::Receive() {
+  return socket_.Receive(absl::InfiniteDuration());
+}
+
+absl::StatusOr<pid_t> SupervisorLink::SupervisorPid() const {
+  absl::StatusOr<ipc::PeerCredentials> peer = socket_.Peer();
+  if (!peer.ok()) return peer.status();
+  return peer->pid;
+}
+
+void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill,
+                          std::span<const int> fds) {
+  capnp::MallocMessageBuilder message;
+  auto envelope = message.initRoot<ipc::schema::Envelope>();
+  envelope.setCall(call);
+  fill(envelope);
+  const std::lock_guard lock(send_mutex_);
+  const absl::Status sent = socket_.Send(message, fds);
+  if (!sent.ok()) {
+    spdlog::warn("could not tell the supervisor `{}`: {}", what, std::string(sent.message()));
+  }
+}
+
+void SupervisorLink::Staged(uint64_t call, const Signature& signature, uint64_t device_bytes,
+                            uint64_t max_request_bytes) {
+  Send("staged", call, [&](ipc::schema::Envelope::Builder envelope) {
+    auto staged = envelope.initStaged();
+    ipc::WriteSignature(signature, staged.initSignature());
+    staged.setDeviceBytes(device_bytes);
+    staged.setMaxRequestBytes(max_request_bytes);
+  });
+}
+
+void SupervisorLink::Ready(uint64_t call, const ipc::ArenaExport& arena) {
+  const int fd = arena.fd.get();
+  Send(
+      "ready", call,
+      [&](ipc::schema::Envelope::Builder envelope) {
+        auto ready = envelope.initReady();
+        ready.setGeneration(arena.generation);
+        ready.setBytes(arena.bytes);
+        const auto* token = reinterpret_cast<const kj::byte*>(arena.token.data());
+        ready.setToken(kj::arrayPtr(token, arena.token.size()));
+      },
+      fd >= 0 ? std::span<const int>(&fd, 1) : std::span<const int>());
+}
+
+void SupervisorLink::Failed(uint64_t call, const absl::Status& why) {
+  Send("failed", call, [&](ipc::schema::Envelope::Builder envelope) {
+    ipc::WriteStatus(why, envelope.initFailed());
+  });
+}
+
+void SupervisorLink::ChannelAdded(uint64_t call, uint64_t channel) {
+  Send("channelAdded", call, [&](ipc::schema::Envelope::Builder envelope) {
+    envelope.initChannelAdded().setChannel(channel);
+  });
+}
+
+void SupervisorLink::Held(uint64_t call) {
+  Send("held", call, [](ipc::schema::Envelope::Builder envelope) { envelope.setHeld(); });
+}
+
+void SupervisorLink::ChannelRemoved(uint64_t call, uint64_t channel) {
+  Send("channelRemoved", call, [&](ipc::schema::Envelope::Builder envelope) {
+    envelope.initChannelRemoved().setChannel(channel);
+  });
+}
+
+void SupervisorLink::ChannelRefused(uint64_t call, uint64_t channel, const absl::Status& why) {
+  Send("channelRefused", call, [&](ipc::schema::Envelope::Builder envelope) {
+    auto refused = envelope.initChannelRefused();
+    refused.setChannel(channel);
+    ipc::WriteStatus(why, refused.initError());
+  });
+}
+
+}  // namespace baton::runtime

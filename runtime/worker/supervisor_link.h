@@ -1,0 +1,59 @@
+// The worker's end of its control socket: what it says to the supervisor.
+//
+// Thread safety: the control thread alone receives; any thread may send.
+// Nothing here fails: a supervisor that cannot be told anything is one that is
+// gone, and the control thread is about to find that out.
+#ifndef BATON_RUNTIME_WORKER_SUPERVISOR_LINK_H_
+#define BATON_RUNTIME_WORKER_SUPERVISOR_LINK_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "baton/tensor.h"
+#include "ipc/control_socket.h"
+#include "ipc/device.h"
+#include "ipc/unique_fd.h"
+#include "runtime/worker/serving_loop.h"
+
+namespace baton::runtime {
+
+class SupervisorLink final : public ServingReplies {
+ public:
+  explicit SupervisorLink(ipc::UniqueFd fd) : socket_(std::move(fd)) {}
+
+  // Waits for good. UNAVAILABLE when the supervisor is gone.
+  absl::StatusOr<ipc::ControlMessage> Receive();
+  // The supervisor, as the kernel saw it when it made the socket pair.
+  absl::StatusOr<pid_t> SupervisorPid() const;
+
+  // Each repeats the `call` that it answers; 0 answers none.
+  void Staged(uint64_t call, const Signature& signature, uint64_t device_bytes,
+              uint64_t max_request_bytes);
+  void Ready(uint64_t call, const ipc::ArenaExport& arena);
+  void Failed(uint64_t call, const absl::Status& why);
+  void ChannelAdded(uint64_t call, uint64_t channel);
+
+  void Held(uint64_t call) override;
+  void ChannelRemoved(uint64_t call, uint64_t channel) override;
+  void ChannelRefused(uint64_t call, uint64_t channel, const absl::Status& why) override;
+
+ private:
+  using Fill = std::function<void(ipc::schema::Envelope::Builder)>;
+  // `what` is for the log.
+  void Send(std::string_view what, uint64_t call, const Fill& fill, std::span<const int> fds = {});
+
+  ipc::ControlSocket socket_;
+  std::mutex send_mutex_;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_WORKER_SUPERVISOR_LINK_H_

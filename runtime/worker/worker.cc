@@ -1,0 +1,251 @@
+#include "runtime/worker/worker.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "ipc/device.h"
+#include "ipc/pages.h"
+#include "ipc/process.h"
+#include "ipc/schema_convert.h"
+#include "ipc/segment.h"
+#include "loader/model.h"
+#include "loader/model_config.h"
+#include "runtime/worker/command_queue.h"
+#include "runtime/worker/control_thread.h"
+#include "runtime/worker/secret_environment.h"
+#include "runtime/worker/serving_loop.h"
+#include "runtime/worker/supervisor_link.h"
+#include "runtime/worker/warm_up.h"
+#include "runtime/worker/worker_log.h"
+#include "spdlog/spdlog.h"
+
+namespace baton::runtime {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+// Runs `call`, code of the model or of its framework, and turns what it throws
+// into a status.
+template <typename Call>
+absl::Status Guarded(const char* what, Call&& call) {
+  try {
+    return call();
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat(what, " threw: ", error.what()));
+  } catch (...) {
+    return absl::InternalError(absl::StrCat(what, " threw something that is no std::exception"));
+  }
+}
+
+// What `start` says, once its descriptors have been taken care of.
+struct Assignment {
+  uint64_t start_call = 0;
+  std::string server;
+  std::string directory;
+  uint64_t generation = 0;
+  ipc::Segment page_memory;
+  ipc::UniqueFd doorbell;
+
+  ipc::WorkerPage& page() const { return *reinterpret_cast<ipc::WorkerPage*>(page_memory.data()); }
+};
+
+[[noreturn]] void End(WorkerExit code) {
+  std::fflush(nullptr);
+  std::_Exit(code);
+}
+
+// A signal that a terminal or a service manager sends to everybody is the
+// supervisor's to act on: the worker may have to drain. A handler rather than
+// SIG_IGN, which processes that the model starts would inherit.
+void LeaveSignalsToSupervisor() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  action.sa_flags = SA_RESTART;
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::sigaction(number, &action, nullptr);
+}
+
+absl::Status CheckPage(const ipc::WorkerPage& page) {
+  constexpr uint32_t kMajor = 16;
+  // SYNC: page_ready
+  const uint32_t version = page.version.load(std::memory_order_acquire);
+  if (page.magic == ipc::kWorkerPageMagic && version >> kMajor == ipc::kPageVersion >> kMajor) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("the worker page has version ", version >> kMajor, ".", version & 0xffff,
+                   ", not ", ipc::kPageVersion >> kMajor,
+                   ": baton-supervisor and baton-worker must be of one installation"));
+}
+
+absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
+  assignment->start_call = message.call();
+  if (message.envelope().which() != ipc::schema::Envelope::START || message.fd_count() < 3) {
+    return absl::InvalidArgumentError("the first message is no `start` with three descriptors");
+  }
+  const auto start = message.envelope().getStart();
+  assignment->server = ipc::ReadText(start.getServer());
+  assignment->directory = ipc::ReadText(start.getDirectory());
+  assignment->generation = start.getGeneration();
+  const ipc::UniqueFd page = message.TakeFd(0);
+  assignment->doorbell = message.TakeFd(1);
+  const ipc::UniqueFd secrets = message.TakeFd(2);
+
+  absl::StatusOr<ipc::Segment> memory =
+      ipc::Segment::Map(page.get(), ipc::kPageBytes, ipc::SegmentAccess::kReadWrite);
+  if (!memory.ok()) return memory.status();
+  assignment->page_memory = *std::move(memory);
+  if (absl::Status page_ok = CheckPage(assignment->page()); !page_ok.ok()) return page_ok;
+  return SetSecretEnvironment(secrets.get(), start.getSecretsBytes());
+}
+
+// One model between `start` and `exit`.
+class Worker {
+ public:
+  Worker(const Assignment& assignment, SupervisorLink& link, CommandQueue& commands)
+      : assignment_(assignment),
+        link_(link),
+        loop_({.generation = assignment.generation, .doorbell_fd = assignment.doorbell.get()},
+              assignment.page(), commands, link) {}
+
+  [[noreturn]] void Run() {
+    if (absl::Status staged = Stage(); !staged.ok()) Fail(assignment_.start_call, staged);
+    const std::optional<Command> admission = loop_.WaitForAdmission();
+    if (admission) {
+      if (absl::Status admitted = Admit(*admission); !admitted.ok())
+        Fail(admission->call, admitted);
+      loop_.Run(*model_);
+    }
+    CleanUp();
+    End(kExitDone);
+  }
+
+ private:
+  absl::Status Stage() {
+    absl::StatusOr<loader::ModelConfig> config = loader::LoadModelConfig(assignment_.directory);
+    if (!config.ok()) return config.status();
+    if (config->device != "host") {
+      return absl::UnimplementedError(absl::StrCat(assignment_.directory, "/config.yaml: device ",
+                                                   config->device,
+                                                   " is not in this build; use device: host"));
+    }
+    absl::Status staged = Guarded("loading the model", [&] {
+      absl::StatusOr<std::unique_ptr<loader::Model>> model = loader::StageModel(*config);
+      if (model.ok()) model_ = *std::move(model);
+      return model.status();
+    });
+    if (!staged.ok()) return staged;
+    link_.Staged(assignment_.start_call, model_->signature(), model_->device_bytes(),
+                 config->max_request_bytes);
+    return absl::OkStatus();
+  }
+
+  absl::Status Admit(const Command& admission) {
+    device_ = ipc::CreateHostDevice(admission.capacity_bytes);
+    ipc::ArenaExport exported;
+    exported.generation = assignment_.generation;
+    loader::DeviceRegion region{.device = device_.get()};
+    const uint64_t needed = model_->device_bytes();
+    if (needed > 0) {
+      const uint64_t bytes = (needed + kPage - 1) / kPage * kPage;
+      absl::StatusOr<std::unique_ptr<ipc::DeviceArena>> arena =
+          device_->CreateArena(bytes, assignment_.generation);
+      if (!arena.ok()) return arena.status();
+      arena_ = *std::move(arena);
+      region.address = arena_->address();
+      region.bytes = arena_->bytes();
+      absl::StatusOr<ipc::ArenaExport> exports = arena_->Export();
+      if (!exports.ok()) return exports.status();
+      exported = *std::move(exports);
+    }
+    absl::Status uploaded = Guarded("uploading the model", [&] { return model_->Upload(region); });
+    if (!uploaded.ok()) return uploaded;
+    const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
+    if (!warm.ok()) {
+      spdlog::info("the warm-up on zeros was refused, which a model may do: {}",
+                   std::string(warm.message()));
+    }
+    spdlog::info("Subprocess: Model created successfully");
+    link_.Ready(admission.call, exported);
+    return absl::OkStatus();
+  }
+
+  // The supervisor kills a worker that does not come back from here (A23).
+  void CleanUp() {
+    if (model_ == nullptr) return;
+    const absl::Status cleaned = Guarded("cleanup", [&] {
+      model_->Cleanup();
+      return absl::OkStatus();
+    });
+    if (!cleaned.ok()) spdlog::error("{}", std::string(cleaned.message()));
+    model_.reset();
+    arena_.reset();
+  }
+
+  // The supervisor is told first: it need not wait for the model's cleanup.
+  [[noreturn]] void Fail(uint64_t call, const absl::Status& why) {
+    spdlog::error("{}", std::string(why.message()));
+    link_.Failed(call, why);
+    CleanUp();
+    End(kExitFailed);
+  }
+
+  const Assignment& assignment_;
+  SupervisorLink& link_;
+  ServingLoop loop_;
+  std::unique_ptr<ipc::Device> device_;
+  std::unique_ptr<ipc::DeviceArena> arena_;
+  std::unique_ptr<loader::Model> model_;
+};
+
+absl::Status TieToSupervisor(const SupervisorLink& link) {
+  absl::StatusOr<pid_t> supervisor = link.SupervisorPid();
+  if (!supervisor.ok()) return supervisor.status();
+  return ipc::DieWithParent(*supervisor);
+}
+
+}  // namespace
+
+void RunWorker(ipc::UniqueFd control) {
+  LeaveSignalsToSupervisor();
+  // Whatever else was inherited is not ours, and a model must not find it.
+  const int first_foreign = control.get() + 1;
+  ::close_range(static_cast<unsigned>(first_foreign), ~0u, 0);
+
+  // These live as long as the process: the control thread uses them to the end.
+  auto& link = *new SupervisorLink(std::move(control));
+  auto& assignment = *new Assignment;
+  InitWorkerLog("?", 0);
+  if (absl::Status tied = TieToSupervisor(link); !tied.ok()) {
+    spdlog::error("{}", std::string(tied.message()));
+    End(kExitSupervisorGone);
+  }
+  absl::StatusOr<ipc::ControlMessage> start = link.Receive();
+  if (!start.ok()) End(kExitSupervisorGone);
+  // No thread but this one yet, so the environment may still be changed.
+  absl::Status taken = TakeStart(*start, &assignment);
+  InitWorkerLog(assignment.server, assignment.generation);
+  absl::StatusOr<std::unique_ptr<CommandQueue>> commands = CommandQueue::Create();
+  if (taken.ok()) taken = commands.status();
+  if (!taken.ok()) {
+    spdlog::error("{}", std::string(taken.message()));
+    link.Failed(assignment.start_call, taken);
+    End(kExitFailed);
+  }
+  auto& queue = *commands->release();
+  StartControlThread(link, queue);
+  (new Worker(assignment, link, queue))->Run();
+}
+
+}  // namespace baton::runtime
