@@ -138,14 +138,20 @@ Session::~Session() {
   }
   imported_.reset();
   socket_.Close();
-  life_.reset();
-  // ChildProcess kills what has not ended; give a tidy end a chance first.
-  if (own_server_) static_cast<void>(own_server_->Reap(absl::Seconds(15)));
+  EndOwnServer();
 }
 
 void Session::OwnServer(ipc::ChildProcess server, ipc::UniqueFd life) {
   own_server_.emplace(std::move(server));
   life_ = std::move(life);
+}
+
+void Session::EndOwnServer() {
+  if (!own_server_ || forked()) return;
+  life_.reset();
+  // ChildProcess kills what has not ended; give a tidy end a chance first.
+  static_cast<void>(own_server_->Reap(absl::Seconds(15)));
+  own_server_.reset();
 }
 
 void Session::Run() {

@@ -80,6 +80,8 @@ class Session {
 
   // With Launch: the server's process, which ends with this session.
   void OwnServer(ipc::ChildProcess server, ipc::UniqueFd life);
+  // Ends that server; waits for it, up to 15 s. Nothing without one.
+  void EndOwnServer();
 
  private:
   struct PendingCall {

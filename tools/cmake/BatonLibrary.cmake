@@ -47,6 +47,8 @@ function(baton_executable name)
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ${arg_LINK})
+  # One folder, so that they find each other in a build tree as they do when installed.
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
   if(arg_INSTALL)
     set(dir "${CMAKE_INSTALL_BINDIR}")
     if(arg_INSTALL STREQUAL "libexec")

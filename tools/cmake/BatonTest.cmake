@@ -4,7 +4,8 @@ include(GoogleTest)
 # What every test sees: where the source is, and where the programs that it may start are.
 set(BATON_TEST_ENVIRONMENT
     "BATON_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
-    "BATON_BINARY_DIR=${PROJECT_BINARY_DIR}")
+    "BATON_BINARY_DIR=${PROJECT_BINARY_DIR}"
+    "BATON_LIBEXEC_DIR=${PROJECT_BINARY_DIR}/bin")
 
 # All that the thread-sanitizer run needs, so that it builds nothing else.
 add_custom_target(tsan_tests)
