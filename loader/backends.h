@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+
 #include "loader/config_node.h"
 
 namespace baton::loader {

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "loader/file_reader.h"
 
 namespace baton::loader {
@@ -86,9 +87,8 @@ absl::StatusOr<ConfigNode> ConfigNode::Parse(const std::string& path, const std:
 }
 
 absl::Status ConfigNode::Error(const std::string& message) const {
-  return absl::InvalidArgumentError(
-      absl::StrCat(*path_, line_ > 0 ? absl::StrCat(":", line_) : "", ": ", key_,
-                   key_.empty() ? "" : ": ", message));
+  return absl::InvalidArgumentError(absl::StrCat(*path_, line_ > 0 ? absl::StrCat(":", line_) : "",
+                                                 ": ", key_, key_.empty() ? "" : ": ", message));
 }
 
 absl::Status ConfigNode::Expected(const std::string& what) const {

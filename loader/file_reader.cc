@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <exception>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -67,7 +68,13 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path, uint64_t max_
     return absl::ResourceExhaustedError(
         absl::StrCat(path, ": ", file->size(), " bytes; at most ", max_bytes, " are read"));
   }
-  std::string text(file->size(), '\0');
+  std::string text;
+  try {
+    text.resize(file->size());
+  } catch (const std::exception&) {  // bad_alloc, length_error
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, ": no memory for its ", file->size(), " bytes"));
+  }
   absl::Status read = file->ReadAt(0, std::as_writable_bytes(std::span(text)));
   if (!read.ok()) return read;
   return text;

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::loader {

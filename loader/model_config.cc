@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "loader/backends.h"
 #include "loader/config_node.h"
 
@@ -47,8 +48,9 @@ absl::Status Assign(absl::StatusOr<T> value, T& to) {
 absl::Status ReadModelName(const ConfigNode& node, std::string& name) {
   absl::Status read = Assign(node.Text(), name);
   if (!read.ok() || IsModelName(name)) return read;
-  return node.Error(absl::StrCat("a name has 1 to ", kMaxModelNameBytes,
-                                 " letters, digits, '_', '-' or '.', the first a letter or a digit"));
+  return node.Error(
+      absl::StrCat("a name has 1 to ", kMaxModelNameBytes,
+                   " letters, digits, '_', '-' or '.', the first a letter or a digit"));
 }
 
 absl::Status ReadDevice(const ConfigNode& node, std::string& device) {
@@ -56,15 +58,15 @@ absl::Status ReadDevice(const ConfigNode& node, std::string& device) {
   if (!read.ok() || device == "host") return read;
   uint32_t index = 0;
   const bool is_cuda = device.starts_with("cuda:") && device.size() > 5 &&
-                       absl::ascii_isdigit(device[5]) &&
-                       absl::SimpleAtoi(device.substr(5), &index);
+                       absl::ascii_isdigit(device[5]) && absl::SimpleAtoi(device.substr(5), &index);
   return is_cuda ? absl::OkStatus() : node.Error("expected host, or cuda:N with a number N");
 }
 
 absl::Status ReadShape(const ConfigNode& node, std::vector<int64_t>& shape) {
   absl::StatusOr<std::vector<ConfigNode>> dims = node.List();
   if (!dims.ok()) return dims.status();
-  if (dims->size() > kMaxRank) return node.Error(absl::StrCat("more than ", kMaxRank, " dimensions"));
+  if (dims->size() > kMaxRank)
+    return node.Error(absl::StrCat("more than ", kMaxRank, " dimensions"));
   for (const ConfigNode& dim : *dims) {
     int64_t value = 0;
     const absl::StatusOr<std::string> text = dim.Text();
@@ -155,8 +157,7 @@ absl::Status ReadLimits(const ConfigNode& node, ModelConfig& config) {
 
 absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
   const auto duration = [](const char* name, absl::Duration& to) {
-    return ConfigKey{name,
-                     [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
+    return ConfigKey{name, [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
   };
   const ConfigKey keys[] = {
       // The design's other strategy, overlap, is refused until it is there.
@@ -184,7 +185,8 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
   const std::vector<std::string> loaders = BackendNames();
   std::vector<ConfigKey> keys = {
       {"name", [&](const ConfigNode& node) { return ReadModelName(node, config.name); }},
-      {"loader", [&](const ConfigNode& node) { return Assign(node.Choice(loaders), config.loader); }},
+      {"loader",
+       [&](const ConfigNode& node) { return Assign(node.Choice(loaders), config.loader); }},
       {"device", [&](const ConfigNode& node) { return ReadDevice(node, config.device); }},
       {"file",
        [&](const ConfigNode& node) {

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/loader/temp_dir.h"
 
 namespace baton::loader {
@@ -111,11 +112,11 @@ dense:
   activations: [relu, softmax]
 )");
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_THAT(config->options,
-              ElementsAre(Pair("activations.0", "relu"), Pair("activations.1", "softmax"),
-                          Pair("layers.0.activation", "relu"), Pair("layers.0.bias", "fc1.bias"),
-                          Pair("layers.0.weight", "fc1.weight"),
-                          Pair("layers.1.weight", "fc2.weight")));
+  EXPECT_THAT(
+      config->options,
+      ElementsAre(Pair("activations.0", "relu"), Pair("activations.1", "softmax"),
+                  Pair("layers.0.activation", "relu"), Pair("layers.0.bias", "fc1.bias"),
+                  Pair("layers.0.weight", "fc1.weight"), Pair("layers.1.weight", "fc2.weight")));
 }
 
 TEST_F(ModelConfigTest, UnknownKeysNameTheLineAndWhatWasMeant) {
@@ -133,9 +134,9 @@ TEST_F(ModelConfigTest, UnknownKeysNameTheLineAndWhatWasMeant) {
 }
 
 TEST_F(ModelConfigTest, WrongTypesSayWhatIsExpected) {
-  EXPECT_THAT(Error("loader: dense\nlimits: {max_request_bytes: lots}\n"),
-              AllOf(HasSubstr(":2: limits.max_request_bytes"), HasSubstr("64KiB"),
-                    HasSubstr("'lots'")));
+  EXPECT_THAT(
+      Error("loader: dense\nlimits: {max_request_bytes: lots}\n"),
+      AllOf(HasSubstr(":2: limits.max_request_bytes"), HasSubstr("64KiB"), HasSubstr("'lots'")));
   EXPECT_THAT(Error("loader: dense\nlimits: 7\n"), HasSubstr("expected a map"));
   EXPECT_THAT(Error("loader: dense\nreload: {drain_timeout: 10}\n"), HasSubstr("250ms"));
   EXPECT_THAT(Error("loader: dense\nreload: {strategy: overlap}\n"), HasSubstr("exclusive"));
