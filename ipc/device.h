@@ -13,15 +13,19 @@
 #ifndef BATON_IPC_DEVICE_H_
 #define BATON_IPC_DEVICE_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {
@@ -83,6 +87,9 @@ class ArenaWitness {
   // nothing maps it, nothing can map it again for writing, and its pages have
   // been returned. Call only after the owner was reaped.
   virtual Verdict Confirm() = 0;
+  // Processes that map the arena, for the verdict "pinned-by <pid>". Best
+  // effort: an empty answer proves nothing (see ipc/mapping_holders.h).
+  virtual std::vector<pid_t> Holders() const { return {}; }
   // How Confirm knows, for the receipt: "F_SEAL_WRITE + st_blocks".
   virtual std::string_view source() const = 0;
 };

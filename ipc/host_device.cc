@@ -1,0 +1,299 @@
+// The host device: an arena is a memfd, and the kernel's own count of its
+// writable mappings is what confirms that it is gone. See "Host device and its
+// confirmation" in DESIGN.md.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "boost/interprocess/exceptions.hpp"
+#include "boost/interprocess/mapped_region.hpp"
+
+#include "ipc/device.h"
+#include "ipc/fd_mapping.h"
+#include "ipc/mapping_holders.h"
+
+namespace baton::ipc {
+namespace {
+
+namespace bip = boost::interprocess;
+
+// st_blocks counts in these, whatever the file system.
+constexpr uint64_t kStatBlockBytes = 512;
+constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 46;
+
+// The arenas that a device has given out. Shared with them, so that one may
+// outlive the device.
+struct Ledger {
+  uint64_t capacity = 0;
+  uint64_t used = 0;
+  std::map<uint64_t, uint64_t> bytes_by_address;
+};
+
+// What the kernel thinks can be had without swapping; nullopt if it does not
+// say.
+std::optional<uint64_t> AvailableMemory() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string name;
+  std::string rest;
+  uint64_t kib = 0;
+  while (meminfo >> name >> kib && std::getline(meminfo, rest)) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return std::nullopt;
+}
+
+absl::Status CannotReserve(uint64_t bytes, int error) {
+  const absl::Status status = absl::ErrnoToStatus(
+      error, absl::StrCat("cannot reserve a device arena of ", bytes, " bytes in host memory"));
+  if (error != ENOSPC && error != ENOMEM && error != EFBIG) return status;
+  return absl::ResourceExhaustedError(
+      absl::StrCat(status.message(), ". Free memory, or serve a smaller model"));
+}
+
+absl::StatusOr<UniqueFd> CreateMemfd(uint64_t bytes, uint64_t generation) {
+  // Reserving more than there is would call the out-of-memory killer rather
+  // than fail.
+  const std::optional<uint64_t> available = AvailableMemory();
+  if (available && bytes > *available) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot reserve a device arena of ", bytes, " bytes in host memory: ", *available,
+        " are available. Free memory, or serve a smaller model"));
+  }
+  UniqueFd fd(::memfd_create(absl::StrCat("baton-device-g", generation).c_str(),
+                             MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return absl::ErrnoToStatus(errno, "cannot create a memfd for a device arena");
+  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return CannotReserve(bytes, errno);
+  int error;
+  do {
+    error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
+  } while (error == EINTR);
+  if (error != 0) return CannotReserve(bytes, error);
+  // So that it stays empty once the witness has emptied it. Not F_SEAL_SHRINK:
+  // emptying it is how the pages go although stray descriptors exist.
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot seal a device arena against growing");
+  }
+  return fd;
+}
+
+absl::StatusOr<bip::mapped_region> Map(int fd, uint64_t bytes, bip::mode_t mode) {
+  try {
+    bip::mapped_region region(FdMapping(fd, mode), mode, 0, bytes);
+    // A child of a fork must not count as a holder.
+    if (::madvise(region.get_address(), region.get_size(), MADV_DONTFORK) != 0) {
+      return absl::ErrnoToStatus(errno, "cannot keep a device arena out of forked children");
+    }
+    return region;
+  } catch (const bip::interprocess_exception& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot map a device arena of ", bytes, " bytes: ", error.what()));
+  }
+}
+
+// What an importer and a witness rely on; `arena` comes from another process.
+absl::Status CheckExport(const ArenaExport& arena) {
+  const std::string what = absl::StrCat("the device arena of generation ", arena.generation);
+  struct stat info;
+  if (::fstat(arena.fd.get(), &info) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " came without a descriptor"));
+  }
+  if (arena.bytes == 0 || static_cast<uint64_t>(info.st_size) < arena.bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " is said to have ", arena.bytes, " bytes, but has ", info.st_size));
+  }
+  // Only mappings through a writable description are counted by the kernel.
+  const int flags = ::fcntl(arena.fd.get(), F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, " came with a read-only descriptor, whose mappings cannot be confirmed"));
+  }
+  // F_SEAL_FUTURE_WRITE would hide later mappings from the count, too. Others
+  // (F_SEAL_EXEC, which some systems add) do no harm.
+  constexpr int kUnwanted = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+  const int seals = ::fcntl(arena.fd.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_GROW) == 0 || (seals & kUnwanted) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " is no memfd sealed as the host device seals it (seals: ", seals, ")"));
+  }
+  return absl::OkStatus();
+}
+
+class HostArena final : public DeviceArena {
+ public:
+  HostArena(std::shared_ptr<Ledger> ledger, UniqueFd fd, bip::mapped_region region, uint64_t bytes,
+            uint64_t generation)
+      : ledger_(std::move(ledger)),
+        fd_(std::move(fd)),
+        region_(std::move(region)),
+        bytes_(bytes),
+        generation_(generation) {
+    ledger_->used += bytes_;
+    ledger_->bytes_by_address[address()] = bytes_;
+  }
+  ~HostArena() override {
+    ledger_->used -= bytes_;
+    ledger_->bytes_by_address.erase(address());
+  }
+
+  uint64_t address() const override { return reinterpret_cast<uint64_t>(region_.get_address()); }
+  uint64_t bytes() const override { return bytes_; }
+
+  absl::StatusOr<ArenaExport> Export() override {
+    ArenaExport arena{.fd = UniqueFd(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0)),
+                      .token = {},
+                      .bytes = bytes_,
+                      .generation = generation_};
+    if (!arena.fd) return absl::ErrnoToStatus(errno, "cannot export a device arena");
+    return arena;
+  }
+
+ private:
+  std::shared_ptr<Ledger> ledger_;
+  UniqueFd fd_;
+  bip::mapped_region region_;
+  uint64_t bytes_;
+  uint64_t generation_;
+};
+
+class HostDevice final : public Device {
+ public:
+  explicit HostDevice(uint64_t capacity_bytes) { ledger_->capacity = capacity_bytes; }
+
+  std::string_view name() const override { return "host"; }
+
+  absl::StatusOr<std::unique_ptr<DeviceArena>> CreateArena(uint64_t bytes,
+                                                           uint64_t generation) override {
+    if (bytes == 0 || bytes > kMaxArenaBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a device arena of ", bytes, " bytes: must be 1 byte to 64 TiB"));
+    }
+    const uint64_t left = ledger_->capacity - ledger_->used;
+    if (bytes > left) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "a device arena of ", bytes, " bytes does not fit: ", left, " of the ", ledger_->capacity,
+          " bytes admitted on device host are left. Raise the device capacity, or serve a smaller "
+          "model"));
+    }
+    absl::StatusOr<UniqueFd> fd = CreateMemfd(bytes, generation);
+    if (!fd.ok()) return fd.status();
+    absl::StatusOr<bip::mapped_region> region = Map(fd->get(), bytes, bip::read_write);
+    if (!region.ok()) return region.status();
+    return std::make_unique<HostArena>(ledger_, *std::move(fd), *std::move(region), bytes,
+                                       generation);
+  }
+
+  absl::Status CopyToDevice(uint64_t to_address, std::span<const std::byte> from) override {
+    auto after = ledger_->bytes_by_address.upper_bound(to_address);
+    if (after != ledger_->bytes_by_address.begin()) {
+      const auto [address, bytes] = *std::prev(after);
+      const uint64_t offset = to_address - address;
+      if (offset <= bytes && from.size() <= bytes - offset) {
+        if (!from.empty()) {
+          std::memcpy(reinterpret_cast<void*>(to_address), from.data(), from.size());
+        }
+        return absl::OkStatus();
+      }
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a copy of ", from.size(), " bytes to device host does not end up inside an arena"));
+  }
+
+ private:
+  std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
+};
+
+class ImportedHostArena final : public ImportedArena {
+ public:
+  ImportedHostArena(bip::mapped_region region, uint64_t generation)
+      : region_(std::move(region)), generation_(generation) {}
+
+  std::span<const std::byte> bytes() const override {
+    return {static_cast<const std::byte*>(region_.get_address()), region_.get_size()};
+  }
+  uint64_t generation() const override { return generation_; }
+
+ private:
+  bip::mapped_region region_;
+  uint64_t generation_;
+};
+
+class HostArenaWitness final : public ArenaWitness {
+ public:
+  explicit HostArenaWitness(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  absl::StatusOr<uint64_t> BytesInUse() const override {
+    if (freed_) return 0;
+    struct stat info;
+    if (::fstat(fd_.get(), &info) != 0) {
+      return absl::ErrnoToStatus(errno, "cannot tell how much of a device arena is in use");
+    }
+    return static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes;
+  }
+
+  Verdict Confirm() override {
+    if (freed_) return Verdict::kFreed;
+    if (!sealed_) {
+      // Where somebody else has sealed it already, the kernel would not look
+      // at the mappings again: its yes would mean nothing.
+      const int seals = ::fcntl(fd_.get(), F_GET_SEALS);
+      if (seals < 0 || (seals & F_SEAL_WRITE) != 0) return Verdict::kUnknown;
+      if (::fcntl(fd_.get(), F_ADD_SEALS, F_SEAL_WRITE) != 0) {
+        return errno == EBUSY ? Verdict::kStillMapped : Verdict::kUnknown;
+      }
+      sealed_ = true;
+    }
+    // Nothing maps it now. A stray descriptor would keep the pages all the
+    // same, so they are taken from the file.
+    if (::ftruncate(fd_.get(), 0) != 0) return Verdict::kUnknown;
+    const absl::StatusOr<uint64_t> left = BytesInUse();
+    if (!left.ok() || *left != 0) return Verdict::kUnknown;
+    freed_ = true;
+    fd_.reset();
+    return Verdict::kFreed;
+  }
+
+  std::vector<pid_t> Holders() const override {
+    return freed_ ? std::vector<pid_t>() : FindMappingHolders(fd_.get());
+  }
+
+  std::string_view source() const override { return "F_SEAL_WRITE + st_blocks"; }
+
+ private:
+  UniqueFd fd_;
+  bool sealed_ = false;
+  bool freed_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes) {
+  return std::make_unique<HostDevice>(capacity_bytes);
+}
+
+absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena) {
+  if (absl::Status status = CheckExport(arena); !status.ok()) return status;
+  // The descriptor is writable, the mapping is not; both on purpose.
+  absl::StatusOr<bip::mapped_region> region = Map(arena.fd.get(), arena.bytes, bip::read_only);
+  if (!region.ok()) return region.status();
+  return std::make_unique<ImportedHostArena>(*std::move(region), arena.generation);
+}
+
+absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena) {
+  if (absl::Status status = CheckExport(arena); !status.ok()) return status;
+  return std::make_unique<HostArenaWitness>(std::move(arena.fd));
+}
+
+}  // namespace baton::ipc
