@@ -1,0 +1,301 @@
+// The serving loop with channels that only count.
+#include "runtime/worker/serving_loop.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "ipc/eventfd.h"
+
+namespace baton::runtime {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class NoModel final : public loader::Model {
+ public:
+  const Signature& signature() const override { return signature_; }
+  uint64_t device_bytes() const override { return 0; }
+  absl::Status Upload(const loader::DeviceRegion&) override { return absl::OkStatus(); }
+  absl::Status Run(std::span<const TensorView>, loader::OutputSink&) override {
+    return absl::OkStatus();
+  }
+
+ private:
+  Signature signature_;
+};
+
+// What happened, in order; waited for, never slept for.
+class Story {
+ public:
+  void Add(const std::string& line) {
+    const std::lock_guard lock(mutex_);
+    lines_.push_back(line);
+    changed_.notify_all();
+  }
+  void WaitFor(const std::string& line) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock,
+                  [&] { return std::find(lines_.begin(), lines_.end(), line) != lines_.end(); });
+  }
+  std::vector<std::string> lines() {
+    const std::lock_guard lock(mutex_);
+    return lines_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+};
+
+// A ring of which only the length is there.
+struct FakeRing {
+  std::atomic<int> waiting{0};
+  std::atomic<int> served{0};
+};
+
+class FakeChannel final : public ChannelServer {
+ public:
+  FakeChannel(uint64_t number, FakeRing& ring, Story& story, absl::Status begin = absl::OkStatus())
+      : number_(number), ring_(ring), story_(story), begin_(std::move(begin)) {}
+  ~FakeChannel() override { story_.Add("gone " + std::to_string(number_)); }
+
+  uint64_t channel() const override { return number_; }
+  absl::Status Begin(uint64_t generation) override {
+    story_.Add("begin " + std::to_string(number_) + " g" + std::to_string(generation));
+    begun_ = begin_.ok();
+    return begin_;
+  }
+  bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
+    if (!HasWork()) return false;
+    ring_.waiting.fetch_sub(1);
+    story_.Add("served " + std::to_string(number_));
+    ring_.served.fetch_add(1);
+    return true;
+  }
+  bool HasWork() const override { return begun_ && ring_.waiting.load() > 0; }
+
+ private:
+  const uint64_t number_;
+  FakeRing& ring_;
+  Story& story_;
+  const absl::Status begin_;
+  bool begun_ = false;
+};
+
+class ServingLoopTest : public testing::Test, public ServingReplies {
+ protected:
+  void Held(uint64_t call) override { story_.Add("held #" + std::to_string(call)); }
+  void ChannelRemoved(uint64_t call, uint64_t channel) override {
+    story_.Add("removed " + std::to_string(channel) + " #" + std::to_string(call));
+  }
+  void ChannelRefused(uint64_t, uint64_t channel, const absl::Status&) override {
+    story_.Add("refused " + std::to_string(channel));
+  }
+
+  void TearDown() override { Exit(); }
+
+  // No spinning: every wait is a sleep.
+  void Start(ipc::SpinBudget spin = ipc::SpinBudget(0)) {
+    thread_ = std::thread([this, spin] {
+      ServingLoop loop({.generation = 7,
+                        .doorbell_fd = doorbell_.get(),
+                        .spin = spin,
+                        .heartbeat_ms = heartbeat_ms_},
+                       page_, *commands_, *this);
+      const std::optional<Command> admission = loop.WaitForAdmission();
+      story_.Add(admission ? "admitted " + std::to_string(admission->capacity_bytes)
+                           : "not admitted");
+      if (admission) loop.Run(model_);
+      story_.Add("end");
+    });
+  }
+  void Say(Command::Kind kind, uint64_t call = 0) { commands_->Push({.kind = kind, .call = call}); }
+  void Admit() {
+    commands_->Push({.kind = Command::Kind::kAdmit, .capacity_bytes = 5});
+    story_.WaitFor("admitted 5");
+  }
+  void AddChannel(uint64_t number, FakeRing& ring, absl::Status begin = absl::OkStatus()) {
+    Command command{.kind = Command::Kind::kAddChannel};
+    command.server = std::make_unique<FakeChannel>(number, ring, story_, std::move(begin));
+    commands_->Push(std::move(command));
+  }
+  void Submit(FakeRing& ring) {
+    ring.waiting.fetch_add(1);
+    ipc::WakeWorkerIfSleeping(page_.sleeping, doorbell_.get());
+  }
+  void WaitUntil(const std::function<bool()>& holds) {
+    while (!holds()) std::this_thread::yield();
+  }
+  void Exit() {
+    if (!thread_.joinable()) return;
+    Say(Command::Kind::kExit);
+    thread_.join();
+  }
+
+  Story story_;
+  ipc::WorkerPage page_{};
+  ipc::UniqueFd doorbell_ = *ipc::CreateEventFd();
+  std::unique_ptr<CommandQueue> commands_ = *CommandQueue::Create();
+  NoModel model_;
+  int heartbeat_ms_ = 3'600'000;  // only wake-ups wake
+  std::thread thread_;
+};
+
+TEST_F(ServingLoopTest, TouchesNothingBeforeServe) {
+  page_.sleeping = 1;  // as a worker left it that died asleep
+  page_.generation = 6;
+  page_.busy_since_ns = 99;
+  FakeRing ring;
+  ring.waiting = 1;
+  Start();
+  AddChannel(1, ring);
+  Admit();
+  commands_->Push({.kind = Command::Kind::kRemoveChannel, .call = 3, .channel = 2});
+  story_.WaitFor("removed 2 #3");
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "removed 2 #3"));
+  EXPECT_EQ(page_.sleeping, 1u);
+  EXPECT_EQ(page_.generation, 6u);
+  EXPECT_EQ(page_.busy_since_ns, 99);
+  EXPECT_EQ(page_.heartbeat_ns, 0);
+
+  // What waited is found without a wake-up, which the one before may have taken.
+  Say(Command::Kind::kServe);
+  story_.WaitFor("served 1");
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "removed 2 #3", "begin 1 g7", "served 1"));
+  EXPECT_EQ(page_.generation, 7u);
+  EXPECT_EQ(page_.busy_since_ns, 0);
+  EXPECT_NE(page_.heartbeat_ns, 0);
+}
+
+// R3: asleep around every request, and only the doorbell to be woken by.
+TEST_F(ServingLoopTest, R3WakesForEveryRequest) {
+  FakeRing ring;
+  Start();
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  for (int i = 1; i <= 2000; ++i) {
+    Submit(ring);
+    WaitUntil([&] { return ring.served == i; });
+  }
+}
+
+TEST_F(ServingLoopTest, SpinningServesToo) {
+  FakeRing ring;
+  Start(ipc::SpinBudget(1'000'000));
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  for (int i = 1; i <= 2000; ++i) {
+    Submit(ring);
+    WaitUntil([&] { return ring.served == i; });
+  }
+}
+
+TEST_F(ServingLoopTest, TakesOneRequestOfEachChannelInTurn) {
+  FakeRing busy, quiet;
+  busy.waiting = 4;
+  quiet.waiting = 2;
+  Start();
+  AddChannel(1, busy);
+  AddChannel(2, quiet);
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return busy.served == 4 && quiet.served == 2; });
+  std::vector<std::string> served = story_.lines();
+  std::erase_if(served, [](const std::string& line) { return !line.starts_with("served"); });
+  EXPECT_THAT(served,
+              ElementsAre("served 1", "served 2", "served 1", "served 2", "served 1", "served 1"));
+}
+
+TEST_F(ServingLoopTest, HoldStopsAndServeResumes) {
+  FakeRing ring;
+  Start();
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  Submit(ring);
+  WaitUntil([&] { return ring.served == 1; });
+  Say(Command::Kind::kHold, 11);
+  story_.WaitFor("held #11");
+  Submit(ring);
+  // A second hold is answered behind whatever the loop would have done.
+  Say(Command::Kind::kHold, 12);
+  story_.WaitFor("held #12");
+  EXPECT_EQ(ring.served, 1);
+  EXPECT_EQ(page_.sleeping, 0u) << "fronts would ring for nothing";
+
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return ring.served == 2; });
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "begin 1 g7", "served 1", "held #11",
+                                          "held #12", "served 1"));
+}
+
+TEST_F(ServingLoopTest, ChannelsComeAndGoWhileItServes) {
+  FakeRing first, second;
+  Start();
+  Admit();
+  Say(Command::Kind::kServe);
+  AddChannel(1, first);
+  AddChannel(2, second);
+  Submit(second);
+  story_.WaitFor("served 2");
+  commands_->Push({.kind = Command::Kind::kRemoveChannel, .call = 4, .channel = 2});
+  story_.WaitFor("removed 2 #4");
+  Submit(first);
+  story_.WaitFor("served 1");
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "begin 1 g7", "begin 2 g7", "served 2",
+                                          "gone 2", "removed 2 #4", "served 1"));
+}
+
+TEST_F(ServingLoopTest, AChannelThatCannotBeginIsDroppedAlone) {
+  FakeRing bad, good;
+  bad.waiting = 1;
+  good.waiting = 1;
+  Start();
+  AddChannel(1, bad, absl::DataLossError("impossible position"));
+  AddChannel(2, good);
+  Admit();
+  Say(Command::Kind::kServe);
+  story_.WaitFor("served 2");
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "begin 1 g7", "gone 1", "refused 1",
+                                          "begin 2 g7", "served 2"));
+  EXPECT_EQ(bad.waiting, 1);
+}
+
+TEST_F(ServingLoopTest, ExitsBeforeAdmission) {
+  Start();
+  Exit();
+  EXPECT_THAT(story_.lines(), ElementsAre("not admitted", "end"));
+}
+
+TEST_F(ServingLoopTest, AnIdleWorkerStillBeats) {
+  heartbeat_ms_ = 1;
+  Start();
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return page_.heartbeat_ns != 0; });
+  for (int i = 0; i < 3; ++i) {
+    const int64_t before = page_.heartbeat_ns;
+    WaitUntil([&] { return page_.heartbeat_ns > before; });
+  }
+  Say(Command::Kind::kHold, 1);
+  story_.WaitFor("held #1");
+  const int64_t before = page_.heartbeat_ns;
+  WaitUntil([&] { return page_.heartbeat_ns > before; });
+}
+
+}  // namespace
+}  // namespace baton::runtime
