@@ -1,0 +1,15 @@
+#include "runtime/supervisor/server_log.h"
+
+#include "spdlog/sinks/stdout_sinks.h"
+
+namespace baton::runtime {
+
+ServerLog MakeServerLog(const std::string& server) {
+  auto log = std::make_shared<spdlog::logger>(server,
+                                              std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%l] [server %n] %v");  // as the workers' lines
+  log->flush_on(spdlog::level::trace);
+  return log;
+}
+
+}  // namespace baton::runtime

@@ -1,0 +1,248 @@
+// SupervisorCore: what the reload machine wants done.
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/futex.h"
+#include "runtime/supervisor/supervisor_core.h"
+
+namespace baton::runtime {
+
+using State = ipc::ServerState;
+
+namespace {
+
+// All of the machine's memory: what the host device has where nobody set a limit.
+uint64_t TotalMemoryBytes() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+void SupervisorCore::Perform(const ReloadAction& action) {
+  using Kind = ReloadAction::Kind;
+  const uint64_t generation = action.generation;
+  WorkerHandle* worker = Worker(generation);
+  switch (action.kind) {
+    case Kind::kBegin:
+      BeginReceipt(generation, action.detail);
+      break;
+    case Kind::kJoin:
+      std::move(waiting_next_.begin(), waiting_next_.end(), std::back_inserter(waiting_now_));
+      waiting_next_.clear();
+      break;
+    case Kind::kEnter:
+      EnterStep(action.step);
+      break;
+    case Kind::kSpawn:
+      Spawn(generation, action.last_good_secrets);
+      break;
+    case Kind::kAdmit:
+      Admit(generation);
+      break;
+    case Kind::kServe:
+      Serve(generation);
+      break;
+    case Kind::kHold:
+      if (worker != nullptr) Sent(generation, worker->Hold());
+      break;
+    case Kind::kExit:
+      if (worker != nullptr) Sent(generation, worker->Exit());
+      break;
+    case Kind::kKill:
+      if (worker != nullptr) worker->Kill();
+      break;
+    case Kind::kCloseImports:
+      fronts_.AskToClose(generation);
+      OnImportsChanged();
+      break;
+    case Kind::kCutOffClosers: {
+      const uint32_t cut_off = fronts_.CutOffMapping(generation);
+      if (draft_) draft_->imports_cut_off += cut_off;
+      break;
+    }
+    case Kind::kMapImports:
+      if (worker != nullptr) fronts_.OfferArena(worker->arena);
+      OnImportsChanged();
+      break;
+    case Kind::kCutOffMappers: {
+      const uint32_t cut_off = fronts_.CutOffNotYetMapped(generation);
+      if (draft_) draft_->imports_cut_off += cut_off;
+      break;
+    }
+    case Kind::kConfirm:
+      Confirm(generation);
+      break;
+    case Kind::kUnconfirmed:
+      last_verdict_ = verdict_.text;
+      log_->error("{}", machine_.reason());
+      break;
+    case Kind::kFailedGeneration:
+      WriteFailedReceipt(generation, action.detail);
+      break;
+    case Kind::kFinish:
+      FinishReceipt(action.outcome, action.detail);
+      break;
+    case Kind::kStopped:
+      Stopped(action.detail);
+      break;
+  }
+}
+
+void SupervisorCore::EnterStep(State step) {
+  const int64_t now = ipc::MonotonicNs();
+  ledger_.Sample();
+  if (draft_) draft_->Enter(step, now);
+  log_->debug("{}", ipc::ServerStateName(step));
+  if (step == State::kHolding || step == State::kClosing) StartHold();
+  if (step == State::kExiting && draft_ && draft_->generation == machine_.old_generation()) {
+    draft_->imports_closed = fronts_.closed_imports();
+  }
+  if (step == State::kServing && hold_started_ns_ != 0) {
+    const int64_t gap = now - std::exchange(hold_started_ns_, 0);
+    if (draft_) draft_->gap_ns = static_cast<uint64_t>(gap);
+    // The next gap is likely as the last ones were, the latest most of all.
+    expected_gap_ns_ = expected_gap_ns_ == 0 ? gap : (expected_gap_ns_ + gap) / 2;
+    pages_.ShowExpectedGap(expected_gap_ns_);
+    pages_.ShowHold(0);
+  }
+  const bool stopping = machine_.state() == State::kStopping;
+  pages_.ShowState(stopping ? State::kStopping : step, machine_.serving_generation());
+  if (step == State::kUnavailable) {
+    log_->error("unavailable: {}", machine_.reason());
+    AnswerWaiters(absl::UnavailableError(machine_.reason()));
+  }
+}
+
+void SupervisorCore::StartHold() {
+  if (hold_started_ns_ != 0) return;
+  hold_started_ns_ = ipc::MonotonicNs();
+  // Relaxed: counters.
+  failed_before_ = pages_.worker().failed.load(std::memory_order_relaxed);
+  expired_before_ = pages_.worker().expired.load(std::memory_order_relaxed);
+  if (machine_.serving_generation() != 0) pages_.ShowHold(hold_started_ns_);
+}
+
+std::shared_ptr<const SecretsSnapshot> SupervisorCore::NewestSecrets() {
+  if (options_.secrets_directory.empty()) return std::make_shared<SecretsSnapshot>();
+  // The watcher's settled view, so that it does not report later what is loaded now.
+  auto newest = std::make_shared<SecretsSnapshot>(
+      watcher_ ? watcher_->current() : ReadSecrets(options_.secrets_directory));
+  LogSecretsProblems(*newest);
+  return newest;
+}
+
+void SupervisorCore::Spawn(uint64_t generation, bool last_good_secrets) {
+  last_spawned_ = generation;
+  if (draft_) {
+    log_->info("Creating new model instance in isolated subprocess...");
+  } else {
+    log_->info("starting worker generation {}", generation);
+  }
+  // A broken file is the worker's to complain about; until then the old limits hold.
+  if (auto config = loader::LoadModelConfig(options_.directory); config.ok()) {
+    machine_.set_policy(config->reload);
+    config_.reload = config->reload;
+    config_.device_capacity_bytes = config->device_capacity_bytes;
+  }
+  WorkerSpec spec;
+  spec.executable = options_.worker_executable;
+  spec.server = folder_.name();
+  spec.directory = config_.directory;
+  spec.generation = generation;
+  spec.worker_page_fd = pages_.worker_fd_writable();
+  spec.doorbell_fd = pages_.doorbell_fd();
+  spec.secrets = last_good_secrets && last_good_secrets_ ? last_good_secrets_ : NewestSecrets();
+  absl::StatusOr<std::unique_ptr<WorkerHandle>> worker = WorkerHandle::Spawn(spec);
+  if (worker.ok()) {
+    absl::Status watched =
+        loop_->Watch((*worker)->pidfd(), [this, generation] { WorkerEnded(generation); });
+    watched.Update(
+        loop_->Watch((*worker)->socket_fd(), [this, generation] { ReadWorker(generation); }));
+    if (watched.ok()) {
+      workers_[generation] = *std::move(worker);
+      return;
+    }
+    loop_->Forget((*worker)->pidfd());
+    worker = watched;
+  }
+  failure_code_ = worker.status().code();
+  Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(worker.status().message()));
+  Push(ReloadEvent::Kind::kWorkerExited, generation, "it never ran");
+}
+
+uint64_t SupervisorCore::DeviceCapacityBytes() const {
+  return config_.device_capacity_bytes != 0 ? config_.device_capacity_bytes : TotalMemoryBytes();
+}
+
+void SupervisorCore::Admit(uint64_t generation) {
+  WorkerHandle* worker = Worker(generation);
+  if (worker == nullptr) return;
+  const uint64_t capacity = DeviceCapacityBytes();
+  const uint64_t used = ledger_.BytesInUse();
+  Sent(generation, worker->Admit(capacity - std::min(used, capacity)));
+}
+
+void SupervisorCore::Serve(uint64_t generation) {
+  WorkerHandle* worker = Worker(generation);
+  if (worker == nullptr) return;
+  if (draft_ && hold_started_ns_ != 0) {
+    for (const auto& [id, channel] : fronts_.channels()) {
+      draft_->requests_held += CountWaitingRequests(channel);
+    }
+  }
+  Sent(generation, worker->Serve());
+  serve_told_ns_ = ipc::MonotonicNs();
+  if (std::exchange(serve_told_, generation) == generation) return;  // a hold has ended
+
+  const bool first = !signature_.has_value();
+  signature_ = worker->signature;
+  max_request_bytes_ = worker->max_request_bytes;
+  last_good_secrets_ = worker->secrets();
+  if (first) {
+    if (auto log = ReceiptLog::Open(folder_.receipts()); log.ok()) {
+      receipts_ = *std::move(log);
+    } else {
+      log_->error("receipts are not written: {}", std::string(log.status().message()));
+    }
+    for (const Waiter& waiter : std::exchange(unwelcomed_, {})) {
+      Welcome(waiter.session, waiter.call, true);
+    }
+    log_->info("generation {} serves (worker pid {})", generation, worker->pid());
+    if (options_.on_ready) options_.on_ready(folder_.name(), generation);
+  }
+}
+
+void SupervisorCore::Confirm(uint64_t generation) {
+  confirming_ = generation;
+  freed_in_a_row_ = asks_ = 0;
+  verdict_ = {};
+  next_name_ns_ = ipc::MonotonicNs() + absl::ToInt64Nanoseconds(absl::Milliseconds(100));
+  next_ask_ns_ = 1;  // now
+}
+
+void SupervisorCore::Confirmed(uint64_t generation, const DeviceVerdict& verdict) {
+  confirming_ = 0;
+  verdict_ = verdict;
+  last_verdict_ = verdict.text;
+  ledger_.Forget(generation);
+  if (draft_ && draft_->generation == generation) {
+    draft_->verdict = verdict.text;
+    draft_->verdict_source = verdict.source;
+    draft_->device_bytes_after = ledger_.BytesInUse();
+  }
+  Push(ReloadEvent::Kind::kConfirmed, generation);
+}
+
+void SupervisorCore::Stopped(const std::string& why) {
+  stopped_ = true;
+  AnswerWaiters(absl::CancelledError("the server was told to stop"));
+  if (!why.empty()) result_ = absl::Status(failure_code_, why);
+  log_->info("stopped");
+}
+
+}  // namespace baton::runtime

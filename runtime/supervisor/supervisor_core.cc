@@ -1,0 +1,267 @@
+#include "runtime/supervisor/supervisor_core.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "ipc/segment.h"
+#include "runtime/executable_path.h"
+
+namespace baton::runtime {
+
+using State = ipc::ServerState;
+
+namespace {
+
+constexpr int64_t kNsPerMs = 1'000'000;
+// How often device use is measured while generations change places.
+constexpr int64_t kSampleNs = kNsPerMs;
+// Confirmation: twice in a row; first every millisecond, later less often.
+constexpr int kFreedInARow = 2;
+constexpr int kEagerAsks = 100;
+constexpr int64_t kEagerAskNs = kNsPerMs;
+constexpr int64_t kPatientAskNs = 20 * kNsPerMs;
+// How often /proc is searched for the process that pins an arena.
+constexpr int64_t kNameHolderNs = 500 * kNsPerMs;
+// How long after its socket a worker's process may take to end.
+constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
+constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
+
+int64_t Sooner(int64_t a, int64_t b) {
+  if (a == 0 || b == 0) return a + b;
+  return std::min(a, b);
+}
+
+absl::Status CheckDevice(const std::string& device) {
+  if (device == "host") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("there is no device '", device,
+                                                 "' in this build: write `device: host`"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SupervisorCore>> SupervisorCore::Create(SupervisorOptions options) {
+  absl::StatusOr<loader::ModelConfig> config = loader::LoadModelConfig(options.directory);
+  if (!config.ok()) return config.status();
+  if (!options.device.empty()) config->device = options.device;
+  if (absl::Status device = CheckDevice(config->device); !device.ok()) return device;
+  if (options.name.empty()) options.name = config->name;
+  if (options.worker_executable.empty()) {
+    absl::StatusOr<std::string> worker = FindExecutable("baton-worker");
+    if (!worker.ok()) return worker.status();
+    options.worker_executable = *std::move(worker);
+  }
+  absl::StatusOr<ipc::RunDirectory> directory =
+      options.run_directory.empty() ? ipc::RunDirectory::Open()
+                                    : ipc::RunDirectory::OpenAt(options.run_directory);
+  if (!directory.ok()) return directory.status();
+  absl::StatusOr<ipc::ServerFolder> folder = directory->Claim(options.name);
+  if (!folder.ok()) return folder.status();
+  ipc::SweepStaleSegments();
+  absl::StatusOr<StatusPages> pages = StatusPages::Create();
+  if (!pages.ok()) return pages.status();
+  absl::StatusOr<std::unique_ptr<EventLoop>> loop = EventLoop::Create();
+  if (!loop.ok()) return loop.status();
+  std::unique_ptr<SupervisorCore> core(
+      new SupervisorCore(std::move(options), *std::move(config), *std::move(folder),
+                         *std::move(pages), *std::move(loop)));
+  if (absl::Status status = core->SetUp(); !status.ok()) return status;
+  return core;
+}
+
+SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig config,
+                               ipc::ServerFolder folder, StatusPages pages,
+                               std::unique_ptr<EventLoop> loop)
+    : options_(std::move(options)),
+      config_(std::move(config)),
+      folder_(std::move(folder)),
+      log_(MakeServerLog(folder_.name())),
+      pages_(std::move(pages)),
+      loop_(std::move(loop)),
+      fronts_(*loop_, *this, log_, FrontLimits{}),
+      machine_(config_.reload) {}
+
+SupervisorCore::~SupervisorCore() {
+  for (auto& [generation, worker] : workers_) worker->Kill();  // all first, then wait for each
+  workers_.clear();
+}
+
+absl::Status SupervisorCore::SetUp() {
+  absl::StatusOr<ipc::UniqueFd> stop = ipc::CreateEventFd();
+  if (!stop.ok()) return stop.status();
+  stop_event_ = *std::move(stop);
+  absl::StatusOr<ipc::ControlListener> listener =
+      ipc::ControlListener::Listen(folder_.control_socket());
+  if (!listener.ok()) return listener.status();
+  listener_ = *std::move(listener);
+  started_ns_ = ipc::MonotonicNs();
+
+  absl::Status status = loop_->Watch(listener_.fd(), [this] { fronts_.Accept(listener_); });
+  status.Update(loop_->Watch(stop_event_.get(), [this] {
+    ipc::DrainEventFd(stop_event_.get());
+    Push(ReloadEvent::Kind::kStop);
+  }));
+  if (options_.die_with_fd >= 0) {
+    status.Update(loop_->Watch(options_.die_with_fd, [this] {
+      loop_->Forget(options_.die_with_fd);
+      log_->info("the process that launched this server is gone");
+      Push(ReloadEvent::Kind::kStop);
+    }));
+  }
+  if (!options_.secrets_directory.empty() && !options_.disable_secrets_reload) {
+    watcher_.emplace(options_.secrets_directory, started_ns_);
+    // Without inotify its deadline does all.
+    if (watcher_->fd() >= 0) {
+      status.Update(loop_->Watch(watcher_->fd(), [this] { CheckSecrets(ipc::MonotonicNs()); }));
+    }
+  }
+  return status;
+}
+
+void SupervisorCore::RequestStop() { ipc::SignalEventFd(stop_event_.get()); }
+
+absl::Status SupervisorCore::Run() {
+  for (const ReloadAction& action : machine_.Start(ipc::MonotonicNs())) Perform(action);
+  Pump();
+  while (!stopped_) {
+    if (absl::Status status = loop_->RunOnce(NextDeadline()); !status.ok()) return status;
+    Pump();
+    Tick(ipc::MonotonicNs());
+    Pump();
+  }
+  return result_;
+}
+
+void SupervisorCore::Push(ReloadEvent::Kind kind, uint64_t generation, std::string detail) {
+  events_.push_back({kind, generation, std::move(detail)});
+}
+
+void SupervisorCore::Pump() {
+  while (!events_.empty() && !stopped_) {
+    const ReloadEvent event = std::move(events_.front());
+    events_.pop_front();
+    if (event.kind == ReloadEvent::Kind::kStop && machine_.state() != State::kStopping) {
+      log_->info("stopping");
+      if (listener_.fd() >= 0) loop_->Forget(listener_.fd());
+      listener_ = ipc::ControlListener();  // whoever connects now is refused at once
+    }
+    for (const ReloadAction& action : machine_.Handle(event, ipc::MonotonicNs())) {
+      Perform(action);
+    }
+  }
+}
+
+// ---- time ----
+
+// Generations are changing places: how much they hold together is to be measured (A21).
+bool SupervisorCore::Measuring() const {
+  switch (machine_.step()) {
+    case State::kClosing:
+    case State::kExiting:
+    case State::kConfirming:
+    case State::kAdmitting:
+    case State::kRemapping:
+      return true;
+    default:
+      return false;
+  }
+}
+
+int64_t SupervisorCore::NextDeadline() const {
+  if (!events_.empty()) return 1;  // long ago
+  const int64_t now = ipc::MonotonicNs();
+  int64_t deadline = machine_.deadline_ns();
+  if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
+  if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
+  if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
+  if (machine_.step() == State::kServing || machine_.step() == State::kStaging) {
+    deadline = Sooner(deadline, now + kWedgeCheckNs);
+  }
+  for (const auto& [generation, worker] : workers_) {
+    if (worker->hung_up_ns != 0) {
+      deadline = Sooner(deadline, std::max(now, worker->hung_up_ns) + kHungUpGraceNs);
+    }
+  }
+  return deadline;
+}
+
+void SupervisorCore::Tick(int64_t now_ns) {
+  if (stopped_) return;
+  if (Measuring()) ledger_.Sample();
+  if (machine_.deadline_ns() != 0 && now_ns >= machine_.deadline_ns()) {
+    Push(ReloadEvent::Kind::kTimeout);
+  }
+  if (watcher_ && now_ns >= watcher_->deadline_ns()) CheckSecrets(now_ns);
+  if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
+  CheckWorkers(now_ns);
+}
+
+void SupervisorCore::LogSecretsProblems(const SecretsSnapshot& secrets) {
+  if (secrets.problems == logged_problems_) return;
+  for (const std::string& problem : secrets.problems) log_->warn("secrets: {}", problem);
+  logged_problems_ = secrets.problems;
+}
+
+void SupervisorCore::CheckSecrets(int64_t now_ns) {
+  const bool changed = watcher_->Check(now_ns);
+  LogSecretsProblems(watcher_->current());
+  if (!changed) return;
+  // Whoever comes up now may have read them already.
+  const uint64_t latest =
+      machine_.next_generation() != 0 ? machine_.next_generation() : machine_.old_generation();
+  const WorkerHandle* worker = Worker(latest);
+  if (worker != nullptr && worker->secrets()->SameValues(watcher_->current())) return;
+  Push(ReloadEvent::Kind::kReloadRequested, 0, "secrets");
+}
+
+void SupervisorCore::AskForConfirmation(int64_t now_ns) {
+  const bool name_holder = now_ns >= next_name_ns_;
+  if (name_holder) next_name_ns_ = now_ns + kNameHolderNs;
+  DeviceVerdict verdict = ledger_.Confirm(confirming_, name_holder);
+  next_ask_ns_ = now_ns + (++asks_ < kEagerAsks ? kEagerAskNs : kPatientAskNs);
+  if (!verdict.freed) {
+    freed_in_a_row_ = 0;
+    if (name_holder || verdict_.freed) verdict_ = verdict;
+    Push(ReloadEvent::Kind::kNotConfirmed, confirming_, verdict_.text);
+  } else if (++freed_in_a_row_ >= kFreedInARow) {
+    Confirmed(confirming_, verdict);
+  }
+}
+
+void SupervisorCore::CheckWorkers(int64_t now_ns) {
+  for (auto& [generation, worker] : workers_) {
+    // A worker that cleans up may close its socket first; cleanup_timeout bounds that.
+    if (worker->hung_up_ns != 0 && now_ns >= worker->hung_up_ns + kHungUpGraceNs &&
+        machine_.step() != State::kExiting) {
+      worker->hung_up_ns = now_ns;
+      Push(ReloadEvent::Kind::kWorkerFailed, generation, "it closed its control socket");
+    }
+  }
+  const bool serving = machine_.step() == State::kServing || machine_.step() == State::kStaging;
+  const ipc::WorkerPage& page = pages_.worker();
+  if (!serving || Worker(serve_told_) == nullptr) return;
+  // Relaxed: hints about time, each read on its own.
+  const int64_t busy_since = page.busy_since_ns.load(std::memory_order_relaxed);
+  const int64_t beat =
+      std::max(page.heartbeat_ns.load(std::memory_order_relaxed), serve_told_ns_);
+  const auto exceeds = [](int64_t ns, absl::Duration limit) {
+    return limit > absl::ZeroDuration() && absl::Nanoseconds(ns) > limit;
+  };
+  if (busy_since > serve_told_ns_ ? exceeds(now_ns - busy_since, options_.wedge_timeout)
+                                  : exceeds(now_ns - beat, options_.heartbeat_timeout)) {
+    const int64_t since = busy_since > serve_told_ns_ ? busy_since : beat;
+    const std::string what = absl::StrCat(
+        busy_since > serve_told_ns_ ? "it is wedged: one request has run for "
+                                    : "it is wedged: no heartbeat for ",
+        absl::FormatDuration(absl::Nanoseconds(now_ns - since)));
+    log_->error("generation {}: {}", serve_told_, what);
+    serve_told_ns_ = now_ns;  // once is enough; the next check is a limit away
+    Push(ReloadEvent::Kind::kWorkerFailed, serve_told_, what);
+  }
+}
+
+}  // namespace baton::runtime

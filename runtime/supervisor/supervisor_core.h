@@ -1,0 +1,165 @@
+// What is behind Supervisor: one thread, one loop, and the reload machine in
+// the middle.
+//
+//   descriptors, deadlines -> events -> ReloadMachine -> actions -> workers,
+//                                                        fronts, pages, receipts
+//
+// Whatever happens becomes an event in a queue; only Pump() feeds the machine
+// and performs what it answers, so nothing here is ever entered twice.
+#ifndef BATON_RUNTIME_SUPERVISOR_SUPERVISOR_CORE_H_
+#define BATON_RUNTIME_SUPERVISOR_SUPERVISOR_CORE_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ipc/run_directory.h"
+#include "loader/model_config.h"
+#include "runtime/supervisor/device_ledger.h"
+#include "runtime/supervisor/event_loop.h"
+#include "runtime/supervisor/front_table.h"
+#include "runtime/supervisor/receipts.h"
+#include "runtime/supervisor/reload_machine.h"
+#include "runtime/supervisor/secrets_watcher.h"
+#include "runtime/supervisor/server_log.h"
+#include "runtime/supervisor/status_pages.h"
+#include "runtime/supervisor/supervisor.h"
+#include "runtime/supervisor/worker_handle.h"
+
+namespace baton::runtime {
+
+class SupervisorCore : private FrontTable::Owner {
+ public:
+  static absl::StatusOr<std::unique_ptr<SupervisorCore>> Create(SupervisorOptions options);
+  ~SupervisorCore() override;
+
+  const std::string& name() const { return folder_.name(); }
+  absl::Status Run();
+  void RequestStop();
+
+ private:
+  using SessionId = FrontTable::SessionId;
+  struct Waiter {
+    SessionId session = 0;
+    uint64_t call = 0;
+  };
+  // How a generation's process ended; kept until the reload is over.
+  struct Ended {
+    pid_t pid = 0;
+    ipc::ExitStatus status;
+  };
+
+  SupervisorCore(SupervisorOptions options, loader::ModelConfig config, ipc::ServerFolder folder,
+                 StatusPages pages, std::unique_ptr<EventLoop> loop);
+
+  // ---- supervisor_core.cc: setting up, the loop, what only time brings
+  absl::Status SetUp();
+  void Push(ReloadEvent::Kind kind, uint64_t generation = 0, std::string detail = "");
+  void Pump();
+  void Tick(int64_t now_ns);
+  int64_t NextDeadline() const;
+  void CheckSecrets(int64_t now_ns);
+  void LogSecretsProblems(const SecretsSnapshot& secrets);
+  void AskForConfirmation(int64_t now_ns);
+  void CheckWorkers(int64_t now_ns);
+  bool Measuring() const;
+
+  // ---- supervisor_actions.cc: what the machine wants
+  void Perform(const ReloadAction& action);
+  void EnterStep(ipc::ServerState step);
+  void Spawn(uint64_t generation, bool last_good_secrets);
+  std::shared_ptr<const SecretsSnapshot> NewestSecrets();
+  void Admit(uint64_t generation);
+  uint64_t DeviceCapacityBytes() const;
+  void Serve(uint64_t generation);
+  void Confirm(uint64_t generation);
+  void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
+  void StartHold();
+  void Stopped(const std::string& why);
+
+  // ---- supervisor_workers.cc: what workers say, and how they end
+  WorkerHandle* Worker(uint64_t generation);
+  void Sent(uint64_t generation, const absl::Status& status);
+  void ReadWorker(uint64_t generation);
+  absl::Status HandleWorker(WorkerHandle& worker, ipc::ControlMessage message);
+  absl::Status WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message);
+  absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
+  void WorkerEnded(uint64_t generation);
+  uint64_t ReapedUpTo() const;
+
+  // ---- supervisor_receipts.cc
+  void BeginReceipt(uint64_t generation, const std::string& trigger);
+  void FinishReceipt(const std::string& outcome, const std::string& reason);
+  void WriteFailedReceipt(uint64_t generation, const std::string& why);
+  static void FillExit(const Ended& ended, ReceiptDraft& draft);
+  void Append(const ReceiptDraft& draft);
+  void AnswerWaiters(const absl::Status& status);
+
+  // ---- supervisor_replies.cc: what fronts and clients ask
+  void OnHello(SessionId session, uint64_t call, bool is_front) override;
+  void OnStatusAsked(SessionId session, uint64_t call) override;
+  void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger) override;
+  void OnStopAsked(SessionId session, uint64_t call) override;
+  void OnChannelOpened(const ChannelRecord& channel) override;
+  void OnChannelClosed(uint64_t channel) override;
+  void OnImportsChanged() override;
+  void Welcome(SessionId session, uint64_t call, bool is_front);
+  void FillStatus(ipc::schema::ServerStatus::Builder to);
+
+  SupervisorOptions options_;
+  loader::ModelConfig config_;
+  ipc::ServerFolder folder_;
+  ServerLog log_;
+  StatusPages pages_;
+  std::unique_ptr<EventLoop> loop_;
+  ipc::ControlListener listener_;
+  ipc::UniqueFd stop_event_;
+  FrontTable fronts_;
+  std::map<uint64_t, std::unique_ptr<WorkerHandle>> workers_;  // not reaped yet
+  std::map<uint64_t, Ended> ended_;
+  DeviceLedger ledger_;
+  ReloadMachine machine_;
+  std::deque<ReloadEvent> events_;
+  std::optional<SecretsWatcher> watcher_;
+  std::vector<std::string> logged_problems_;
+  std::shared_ptr<const SecretsSnapshot> last_good_secrets_;
+  ReceiptLog receipts_;
+
+  std::optional<Signature> signature_;  // of every generation, once one has served
+  uint64_t max_request_bytes_ = 0;
+  uint64_t last_spawned_ = 0;
+  uint64_t serve_told_ = 0;             // the generation that was last told to serve
+  int64_t serve_told_ns_ = 0;
+  int64_t started_ns_ = 0;
+  int64_t hold_started_ns_ = 0;         // 0: nobody waits
+  int64_t expected_gap_ns_ = 0;
+  uint64_t reloads_ = 0;
+  uint64_t restarts_ = 0;               // workers that ended without being told to
+
+  std::optional<ReceiptDraft> draft_;
+  uint64_t failed_before_ = 0;          // counters when the hold began
+  uint64_t expired_before_ = 0;
+  std::vector<Waiter> waiting_now_;     // for the reload that runs
+  std::vector<Waiter> waiting_next_;    // for the one after it
+  std::vector<Waiter> unwelcomed_;      // fronts that came before the first generation served
+
+  uint64_t confirming_ = 0;             // the generation that is being asked about
+  int freed_in_a_row_ = 0;
+  int asks_ = 0;
+  int64_t next_ask_ns_ = 0;
+  int64_t next_name_ns_ = 0;
+  DeviceVerdict verdict_;               // the last one
+  std::string last_verdict_ = "none";   // for status
+
+  absl::StatusCode failure_code_ = absl::StatusCode::kFailedPrecondition;
+  bool stopped_ = false;
+  absl::Status result_;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_SUPERVISOR_SUPERVISOR_CORE_H_

@@ -1,0 +1,168 @@
+// SupervisorCore: what workers say, and how they end.
+#include <fcntl.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/futex.h"
+#include "ipc/schema_convert.h"
+#include "runtime/supervisor/supervisor_core.h"
+
+namespace baton::runtime {
+
+namespace schema = ipc::schema;
+using schema::Envelope;
+
+WorkerHandle* SupervisorCore::Worker(uint64_t generation) {
+  const auto found = workers_.find(generation);
+  return found == workers_.end() ? nullptr : found->second.get();
+}
+
+// A worker that is gone will be reaped; one that does not read is broken.
+void SupervisorCore::Sent(uint64_t generation, const absl::Status& status) {
+  if (status.ok() || absl::IsUnavailable(status)) return;
+  Push(ReloadEvent::Kind::kWorkerFailed, generation,
+       absl::StrCat("it does not take messages: ", std::string(status.message())));
+}
+
+void SupervisorCore::ReadWorker(uint64_t generation) {
+  while (WorkerHandle* worker = Worker(generation)) {
+    auto message = worker->Receive();
+    absl::Status status = message.status();
+    if (status.ok() && !*message) return;
+    if (status.ok()) status = HandleWorker(*worker, *std::move(*message));
+    if (status.ok()) continue;
+    loop_->Forget(worker->socket_fd());
+    worker->hung_up_ns = ipc::MonotonicNs();  // its pidfd tells how it ended
+    if (!absl::IsUnavailable(status)) {
+      Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(status.message()));
+    }
+    return;
+  }
+}
+
+absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMessage message) {
+  const Envelope::Reader envelope = message.envelope();
+  const uint64_t generation = worker.generation();
+  switch (envelope.which()) {
+    case Envelope::STAGED:
+      return WorkerStaged(worker, message);
+    case Envelope::READY:
+      return WorkerReady(worker, message);
+    case Envelope::FAILED: {
+      const absl::Status failed = ipc::ReadStatus(envelope.getFailed());
+      failure_code_ = failed.ok() ? absl::StatusCode::kInternal : failed.code();
+      log_->error("generation {} failed: {}", generation, std::string(failed.message()));
+      Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(failed.message()));
+      break;
+    }
+    case Envelope::HELD:
+      Push(ReloadEvent::Kind::kHeld, generation);
+      break;
+    case Envelope::CHANNEL_ADDED:
+      // Only the one that serves makes a channel usable; the next one gets it before it serves.
+      if (generation == serve_told_) {
+        fronts_.ChannelUsable(envelope.getChannelAdded().getChannel());
+      }
+      break;
+    case Envelope::CHANNEL_REFUSED: {
+      const auto refused = envelope.getChannelRefused();
+      fronts_.ChannelRefused(refused.getChannel(), ipc::ReadStatus(refused.getError()));
+      break;
+    }
+    case Envelope::CHANNEL_REMOVED:
+      break;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "it said ", static_cast<int>(envelope.which()), ", which no worker says"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message) {
+  const auto staged = message.envelope().getStaged();
+  absl::StatusOr<Signature> signature = ipc::ReadSignature(staged.getSignature());
+  if (!signature.ok()) return signature.status();
+  if (worker.staged) return absl::InvalidArgumentError("it said staged twice");
+  // Fronts have laid out their blocks by the signature that they were welcomed with.
+  if (signature_ && *signature != *signature_) {
+    const std::string why =
+        "the model's signature has changed; a running server keeps its own. Start another server";
+    log_->error("generation {}: {}", worker.generation(), why);
+    Push(ReloadEvent::Kind::kWorkerFailed, worker.generation(), why);
+    return absl::OkStatus();
+  }
+  worker.staged = true;
+  worker.signature = *std::move(signature);
+  worker.max_request_bytes = staged.getMaxRequestBytes();
+  worker.device_bytes = staged.getDeviceBytes();
+  for (const auto& [id, channel] : fronts_.channels()) {
+    Sent(worker.generation(), worker.AddChannel(channel));
+  }
+  Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+  return absl::OkStatus();
+}
+
+absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message) {
+  const auto ready = message.envelope().getReady();
+  worker.arena.fd = message.TakeFd(0);
+  worker.arena.bytes = ready.getBytes();
+  worker.arena.generation = worker.generation();
+  const auto token = ready.getToken();
+  worker.arena.token.assign(reinterpret_cast<const char*>(token.begin()), token.size());
+  if (ready.getGeneration() != worker.generation()) {
+    return absl::InvalidArgumentError("it is ready as another generation");
+  }
+  if (worker.arena.bytes > 0) {
+    ipc::ArenaExport watched;
+    watched.fd.reset(::fcntl(worker.arena.fd.get(), F_DUPFD_CLOEXEC, 0));
+    watched.token = worker.arena.token;
+    watched.bytes = worker.arena.bytes;
+    watched.generation = worker.generation();
+    // What cannot be watched cannot be confirmed gone: it must not serve (A27).
+    if (absl::Status status = ledger_.Add(std::move(watched)); !status.ok()) return status;
+  }
+  if (draft_) log_->info("Successfully loaded model from subprocess");
+  Push(ReloadEvent::Kind::kWorkerReady, worker.generation());
+  return absl::OkStatus();
+}
+
+void SupervisorCore::WorkerEnded(uint64_t generation) {
+  WorkerHandle* worker = Worker(generation);
+  if (worker == nullptr) return;
+  if (worker->hung_up_ns == 0) ReadWorker(generation);  // its last words say more than a number
+  auto reaped = worker->TryReap();
+  if (reaped.ok() && !*reaped) return;
+  const Ended ended{worker->pid(), reaped.ok() ? **reaped : ipc::ExitStatus{}};
+  loop_->Forget(worker->pidfd());
+  loop_->Forget(worker->socket_fd());
+  workers_.erase(generation);
+  // Before anything else: fronts settle what it had started by this.
+  pages_.ShowReaped(ReapedUpTo());
+  ended_[generation] = ended;
+  if (draft_ && draft_->generation == generation) FillExit(ended, *draft_);
+  const std::string how = ipc::ToString(ended.status);
+  if (generation == machine_.serving_generation() &&
+      machine_.step() != ipc::ServerState::kExiting) {
+    ++restarts_;
+    log_->error("generation {} (pid {}) {}", generation, ended.pid, how);
+  } else {
+    log_->info("generation {} (pid {}) {}", generation, ended.pid, how);
+  }
+  // Nobody answers openChannel any more; the next generation gets every channel.
+  if (generation == serve_told_) {
+    std::vector<uint64_t> opening;
+    for (const auto& [id, channel] : fronts_.channels()) {
+      if (channel.open_call != 0) opening.push_back(id);
+    }
+    for (const uint64_t id : opening) fronts_.ChannelUsable(id);
+  }
+  Push(ReloadEvent::Kind::kWorkerExited, generation, how);
+}
+
+// The highest generation below which every one is dead.
+uint64_t SupervisorCore::ReapedUpTo() const {
+  return workers_.empty() ? last_spawned_ : workers_.begin()->first - 1;
+}
+
+}  // namespace baton::runtime

@@ -1,0 +1,106 @@
+#include "runtime/supervisor/worker_handle.h"
+
+#include <csignal>
+#include <initializer_list>
+#include <span>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "capnp/message.h"
+
+namespace baton::runtime {
+
+namespace schema = ipc::schema;
+
+namespace {
+// Where a worker finds its control socket.
+constexpr int kWorkerSocketFd = 3;
+}  // namespace
+
+WorkerHandle::WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process,
+                           ipc::ControlSocket socket)
+    : generation_(spec.generation),
+      secrets_(spec.secrets),
+      process_(std::move(process)),
+      socket_(std::move(socket)) {}
+
+absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSpec& spec) {
+  absl::StatusOr<SealedSecrets> secrets = SealSecrets(*spec.secrets);
+  if (!secrets.ok()) return secrets.status();
+  auto pair = ipc::ControlSocket::MakePair();
+  if (!pair.ok()) return pair.status();
+  ipc::SpawnOptions options;
+  options.executable = spec.executable;
+  // For people who look at ps; the worker is told everything by `start`.
+  options.args = {"--name", spec.server, "--generation", absl::StrCat(spec.generation)};
+  options.fds = {{pair->second.get(), kWorkerSocketFd}};
+  absl::StatusOr<ipc::ChildProcess> process = ipc::SpawnProcess(options);
+  if (!process.ok()) return process.status();
+  std::unique_ptr<WorkerHandle> worker(
+      new WorkerHandle(spec, *std::move(process), std::move(pair->first)));
+  const absl::Status sent = worker->Send(
+      [&](schema::Envelope::Builder to) {
+        auto start = to.initStart();
+        start.setServer(spec.server);
+        start.setGeneration(spec.generation);
+        start.setDirectory(spec.directory);
+        start.setSecretsBytes(secrets->bytes);
+      },
+      {spec.worker_page_fd, spec.doorbell_fd, secrets->fd.get()});
+  if (!sent.ok()) return sent;
+  return worker;
+}
+
+absl::StatusOr<std::optional<ipc::ControlMessage>> WorkerHandle::Receive() {
+  absl::StatusOr<ipc::ControlMessage> message = socket_.Receive(absl::ZeroDuration());
+  if (message.ok()) return std::optional(*std::move(message));
+  if (absl::IsDeadlineExceeded(message.status())) return std::optional<ipc::ControlMessage>();
+  return message.status();
+}
+
+template <typename Fill>
+absl::Status WorkerHandle::Send(Fill&& fill, std::initializer_list<int> fds) {
+  capnp::MallocMessageBuilder message;
+  fill(message.initRoot<schema::Envelope>());
+  return socket_.Send(message, std::span(fds.begin(), fds.size()), absl::ZeroDuration());
+}
+
+absl::Status WorkerHandle::Admit(uint64_t capacity_bytes) {
+  return Send([&](auto to) { to.initAdmit().setCapacityBytes(capacity_bytes); });
+}
+
+absl::Status WorkerHandle::Serve() {
+  return Send([](auto to) { to.setServe(); });
+}
+
+absl::Status WorkerHandle::Hold() {
+  return Send([](auto to) { to.setHold(); });
+}
+
+absl::Status WorkerHandle::Exit() {
+  return Send([](auto to) { to.setExit(); });
+}
+
+absl::Status WorkerHandle::AddChannel(const ChannelRecord& channel) {
+  const auto fill = [&](schema::Envelope::Builder to) {
+    auto add = to.initAddChannel();
+    add.setChannel(channel.channel);
+    add.setSubmissionBytes(channel.submission_bytes);
+    add.setCompletionBytes(channel.completion_bytes);
+    add.setHasEvent(channel.event.valid());
+  };
+  const int submission = channel.submission.get();
+  const int completion = channel.completion.get();
+  if (!channel.event.valid()) return Send(fill, {submission, completion});
+  return Send(fill, {submission, completion, channel.event.get()});
+}
+
+absl::Status WorkerHandle::RemoveChannel(uint64_t channel) {
+  return Send([&](auto to) { to.initRemoveChannel().setChannel(channel); });
+}
+
+void WorkerHandle::Kill() {
+  if (process_.running()) process_.Kill(SIGKILL).IgnoreError();
+}
+
+}  // namespace baton::runtime

@@ -1,0 +1,88 @@
+// One worker process as the supervisor holds it: pidfd, control socket, and
+// what it has said about itself.
+//
+// Thread safety: belongs to the supervisor's one thread. No call waits: a
+// worker whose socket is full is treated as one that is gone. Destroying the
+// handle kills and reaps.
+#ifndef BATON_RUNTIME_SUPERVISOR_WORKER_HANDLE_H_
+#define BATON_RUNTIME_SUPERVISOR_WORKER_HANDLE_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "baton/tensor.h"
+#include "ipc/control_socket.h"
+#include "ipc/device.h"
+#include "ipc/process.h"
+#include "runtime/supervisor/channel_record.h"
+#include "runtime/supervisor/secrets.h"
+
+namespace baton::runtime {
+
+struct WorkerSpec {
+  std::string executable;
+  std::string server;
+  std::string directory;
+  uint64_t generation = 0;
+  int worker_page_fd = -1;
+  int doorbell_fd = -1;
+  // The handle keeps it: what a generation came up with is "last good".
+  std::shared_ptr<const SecretsSnapshot> secrets;
+};
+
+class WorkerHandle {
+ public:
+  // Starts the program and tells it to stage the model. Of the environment it
+  // inherits the supervisor's; the secrets go through a sealed memfd and are
+  // never on a command line (A16).
+  static absl::StatusOr<std::unique_ptr<WorkerHandle>> Spawn(const WorkerSpec& spec);
+
+  uint64_t generation() const { return generation_; }
+  pid_t pid() const { return process_.pid(); }
+  int pidfd() const { return process_.pidfd(); }
+  int socket_fd() const { return socket_.fd(); }
+  const std::shared_ptr<const SecretsSnapshot>& secrets() const { return secrets_; }
+
+  // The next message: nullopt when there is none now. An error: the worker has
+  // hung up or talks nonsense.
+  absl::StatusOr<std::optional<ipc::ControlMessage>> Receive();
+
+  absl::Status Admit(uint64_t capacity_bytes);
+  absl::Status Serve();
+  absl::Status Hold();
+  absl::Status Exit();
+  absl::Status AddChannel(const ChannelRecord& channel);
+  absl::Status RemoveChannel(uint64_t channel);
+  void Kill();
+
+  // nullopt while it runs.
+  absl::StatusOr<std::optional<ipc::ExitStatus>> TryReap() { return process_.TryReap(); }
+
+  // What it said, filled in by the owner.
+  bool staged = false;
+  Signature signature;
+  uint64_t max_request_bytes = 0;
+  uint64_t device_bytes = 0;
+  ipc::ArenaExport arena;      // from `ready`; its fd is invalid when there is none
+  int64_t hung_up_ns = 0;      // when its socket ended; 0: it has not
+
+ private:
+  WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process, ipc::ControlSocket socket);
+  template <typename Fill>
+  absl::Status Send(Fill&& fill, std::initializer_list<int> fds = {});
+
+  const uint64_t generation_;
+  const std::shared_ptr<const SecretsSnapshot> secrets_;
+  ipc::ChildProcess process_;
+  ipc::ControlSocket socket_;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_SUPERVISOR_WORKER_HANDLE_H_
