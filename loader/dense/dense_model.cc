@@ -1,0 +1,150 @@
+#include "loader/dense/dense_model.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "kernels/dense.h"
+#include "loader/dense/dense_plan.h"
+#include "loader/safetensors.h"
+
+namespace baton::loader {
+namespace {
+
+void Activate(Activation activation, std::span<float> values, size_t columns) {
+  switch (activation) {
+    case Activation::kNone:
+      break;
+    case Activation::kRelu:
+      kernels::Relu(values);
+      break;
+    case Activation::kSoftmax:
+      kernels::SoftmaxRows(values, columns);
+      break;
+  }
+}
+
+class DenseModel final : public Model {
+ public:
+  DenseModel(std::string name, DensePlan plan, std::vector<float> staged)
+      : name_(std::move(name)), plan_(std::move(plan)), staged_(std::move(staged)) {}
+
+  const Signature& signature() const override { return plan_.signature; }
+  uint64_t device_bytes() const override { return plan_.total_floats * sizeof(float); }
+
+  absl::Status Upload(const DeviceRegion& region) override;
+  absl::Status Run(std::span<const TensorView> inputs, OutputSink& outputs) override;
+  void Cleanup() override { region_ = nullptr; }
+
+ private:
+  // One tile of rows through all layers.
+  void RunTile(const float* input, float* output, size_t rows);
+
+  const std::string name_;
+  const DensePlan plan_;
+  std::vector<float> staged_;  // empty once uploaded
+  float* region_ = nullptr;    // on the host device an address is a pointer
+};
+
+absl::Status DenseModel::Upload(const DeviceRegion& region) {
+  if (staged_.empty() || region.device == nullptr || region.bytes < device_bytes() ||
+      region.address % 128 != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("dense model '", name_, "': Upload is called once, with a region of ",
+                     device_bytes(), " bytes at a multiple of 128"));
+  }
+  if (region.device->name() != "host") {
+    return absl::UnimplementedError(absl::StrCat("dense model '", name_,
+                                                 "': computes on the device 'host' only, not on '",
+                                                 std::string(region.device->name()), "'"));
+  }
+  absl::Status copied =
+      region.device->CopyToDevice(region.address, std::as_bytes(std::span(staged_)));
+  if (!copied.ok()) return copied;
+  std::vector<float>().swap(staged_);  // clear() would keep the memory
+  region_ = reinterpret_cast<float*>(region.address);
+  return absl::OkStatus();
+}
+
+absl::Status DenseModel::Run(std::span<const TensorView> inputs, OutputSink& outputs) {
+  if (region_ == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("dense model '", name_, "': Run before Upload or after Cleanup"));
+  }
+  const std::span<const float> values = inputs[0].As<float>();
+  const auto rows = static_cast<size_t>(inputs[0].shape[0]);
+  const size_t columns = plan_.layers.front().inputs;
+  const size_t classes = plan_.layers.back().outputs;
+  const int64_t shape[] = {inputs[0].shape[0], static_cast<int64_t>(classes)};
+  absl::StatusOr<std::span<std::byte>> block = outputs.Allocate(0, shape);
+  if (!block.ok()) return block.status();
+  auto* scores = reinterpret_cast<float*>(block->data());
+  for (size_t row = 0; row < rows; row += kDenseRowTile) {
+    RunTile(values.data() + row * columns, scores + row * classes,
+            std::min(kDenseRowTile, rows - row));
+  }
+  return absl::OkStatus();
+}
+
+void DenseModel::RunTile(const float* input, float* output, size_t rows) {
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    const DenseLayer& layer = plan_.layers[i];
+    const bool last = i + 1 == plan_.layers.size();
+    float* to = last ? output : region_ + plan_.scratch_offsets[i % 2];
+    kernels::MatMulBias({.input = input,
+                         .weights = region_ + layer.weight_offset,
+                         .bias = region_ + layer.bias_offset,
+                         .output = to,
+                         .rows = rows,
+                         .inputs = layer.inputs,
+                         .outputs = layer.outputs});
+    Activate(layer.activation, {to, rows * layer.outputs}, layer.outputs);
+    input = to;
+  }
+}
+
+absl::StatusOr<std::vector<float>> ReadFloats(const SafetensorsFile& file,
+                                              const std::string& name) {
+  const absl::StatusOr<const StoredTensor*> tensor = file.Find(name);
+  if (!tensor.ok()) return tensor.status();
+  std::vector<float> values((*tensor)->bytes / sizeof(float));
+  absl::Status read = file.Read(**tensor, std::as_writable_bytes(std::span(values)));
+  if (!read.ok()) return read;
+  return values;
+}
+
+absl::StatusOr<std::vector<float>> StageWeights(const SafetensorsFile& file,
+                                                const DensePlan& plan) {
+  std::vector<float> staged(plan.weight_floats);
+  for (const DenseLayer& layer : plan.layers) {
+    const absl::StatusOr<std::vector<float>> weight = ReadFloats(file, layer.weight);
+    if (!weight.ok()) return weight.status();
+    kernels::PackWeights(
+        *weight, layer.outputs, layer.inputs,
+        std::span(staged).subspan(layer.weight_offset,
+                                  layer.inputs * kernels::PaddedColumns(layer.outputs)));
+    if (!layer.bias) continue;
+    const absl::StatusOr<std::vector<float>> bias = ReadFloats(file, *layer.bias);
+    if (!bias.ok()) return bias.status();
+    std::copy(bias->begin(), bias->end(),
+              staged.begin() + static_cast<std::ptrdiff_t>(layer.bias_offset));
+  }
+  return staged;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> StageDenseModel(const ModelConfig& config) {
+  const absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(config.file);
+  if (!file.ok()) return file.status();
+  absl::StatusOr<DensePlan> plan = PlanDenseModel(config, *file);
+  if (!plan.ok()) return plan.status();
+  absl::StatusOr<std::vector<float>> staged = StageWeights(*file, *plan);
+  if (!staged.ok()) return staged.status();
+  return std::make_unique<DenseModel>(config.name, *std::move(plan), *std::move(staged));
+}
+
+}  // namespace baton::loader
