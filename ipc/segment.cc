@@ -18,6 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "boost/interprocess/shared_memory_object.hpp"
 
+#include "ipc/fd_mapping.h"
 #include "ipc/process.h"
 
 namespace baton::ipc {
@@ -27,19 +28,6 @@ namespace bip = boost::interprocess;
 
 constexpr char kShmDirectory[] = "/dev/shm";
 constexpr char kNamePrefix[] = "baton.";
-
-// What Boost.Interprocess calls a MemoryMappable: a descriptor that somebody
-// else keeps open while it is mapped.
-class DescriptorMapping {
- public:
-  DescriptorMapping(int fd, bip::mode_t mode) : fd_(fd), mode_(mode) {}
-  bip::mapping_handle_t get_mapping_handle() const { return {fd_, false}; }
-  bip::mode_t get_mode() const { return mode_; }
-
- private:
-  int fd_;
-  bip::mode_t mode_;
-};
 
 uint64_t RoundUpToPages(uint64_t bytes) {
   const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
@@ -64,9 +52,28 @@ absl::Status CannotReserve(uint64_t bytes, SegmentBacking backing, int error) {
   return absl::InternalError(text);
 }
 
+// MemAvailable and SwapFree of /proc/meminfo; no limit where it cannot be read.
+uint64_t AvailableBytes() {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/meminfo", "re"),
+                                                   &std::fclose);
+  if (file == nullptr) return UINT64_MAX;
+  uint64_t available = UINT64_MAX;
+  uint64_t swap = 0;
+  char line[128];
+  while (std::fgets(line, sizeof(line), file.get()) != nullptr) {
+    uint64_t kib = 0;
+    if (std::sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1) available = kib * 1024;
+    if (std::sscanf(line, "SwapFree: %" SCNu64, &kib) == 1) swap = kib * 1024;
+  }
+  return available == UINT64_MAX ? available : available + swap;
+}
+
 // Asks for the space now: a write to a page that tmpfs cannot provide later
 // would be a SIGBUS in the middle of somebody's request.
 int Reserve(int fd, uint64_t bytes) {
+  // A memfd has no size limit of its own (nor has a tmpfs larger than memory):
+  // the kernel would answer with its OOM killer.
+  if (bytes > AvailableBytes()) return ENOMEM;
   if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) return errno;
   int error;
   do {
@@ -211,7 +218,7 @@ absl::StatusOr<Segment> Segment::Map(int fd, uint64_t bytes, SegmentAccess acces
   const bip::mode_t mode = writable ? bip::read_write : bip::read_only;
   Segment segment;
   try {
-    segment.region_ = bip::mapped_region(DescriptorMapping(fd, mode), mode, 0, bytes);
+    segment.region_ = bip::mapped_region(FdMapping(fd, mode), mode, 0, bytes);
   } catch (const bip::interprocess_exception& error) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot map a segment of ", bytes, " bytes: ", error.what()));
