@@ -194,7 +194,7 @@ TEST_F(ServingLoopTest, R3WakesForEveryRequest) {
 
 TEST_F(ServingLoopTest, SpinningServesToo) {
   FakeRing ring;
-  Start(ipc::SpinBudget(1'000'000));
+  Start(ipc::SpinBudget(ipc::SpinBudget::kDefaultMaxNs));
   AddChannel(1, ring);
   Admit();
   Say(Command::Kind::kServe);
