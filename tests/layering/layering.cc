@@ -48,7 +48,7 @@ bool Allowed(const fs::path& user, const fs::path& used) {
 }
 
 bool IsSource(const fs::path& path) {
-  static const std::array<std::string_view, 6> kExtensions = {".cc",  ".h",    ".cu",
+  static const std::array<std::string_view, 6> kExtensions = {".cc",  ".h",     ".cu",
                                                               ".cuh", ".capnp", ".c"};
   return path.filename() == "CMakeLists.txt" ||
          std::find(kExtensions.begin(), kExtensions.end(), path.extension().string()) !=
@@ -107,8 +107,7 @@ void CheckIncludes(const SourceFile& file, const std::map<std::string, fs::path>
     }
     const bool beside = match[1] == "\"" && fs::exists(file.path.parent_path() / included);
     if (!Rank(used.begin()->string())) {
-      if (&pattern == &kInclude &&
-          (beside || used.begin()->string() == "..")) {
+      if (&pattern == &kInclude && (beside || used.begin()->string() == "..")) {
         violations->push_back(Complain(file, i, "relative include of " + included));
       }
     } else if (!Allowed(file.relative, used)) {

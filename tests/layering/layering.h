@@ -7,8 +7,8 @@
 
 namespace baton::layering {
 
-// Reads the sources, schemas and CMakeLists.txt files below the repository root `root` and returns one
-// line for each use of a folder that the using file's folder may not depend on:
+// Reads the sources, schemas and CMakeLists.txt files below the repository root `root` and returns
+// one line for each use of a folder that the using file's folder may not depend on:
 //
 //   tools, bench -> runtime -> loader -> kernels -> ipc        tests -> anything
 //

@@ -1,4 +1,4 @@
-// service MODEL_DIRECTORY SUPERVISOR: launches a server for the model, asks it once, and checks the answer.
+// service MODEL_DIRECTORY SUPERVISOR: launches a server for the model and checks one answer of it.
 #include <algorithm>
 #include <iostream>
 #include <memory>
