@@ -3,6 +3,7 @@
 #define BATON_CHANNEL_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -69,6 +70,9 @@ class Channel {
 
   // Plan (the one made before, where the shapes were seen before) and Loan.
   absl::StatusOr<Request> NewRequest(std::span<const TensorSpec> inputs);
+  absl::StatusOr<Request> NewRequest(std::initializer_list<TensorSpec> inputs) {
+    return NewRequest(std::span<const TensorSpec>(inputs.begin(), inputs.size()));
+  }
   // For a signature without dynamic dimensions.
   absl::StatusOr<Request> NewRequest();
 

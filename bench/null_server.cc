@@ -1,0 +1,73 @@
+#include "bench/null_server.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "bench/ping_pong.h"
+
+namespace baton::bench {
+namespace {
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+// "pid (name) state ppid ...": the parent's pid, and the name.
+std::pair<std::string, pid_t> NameAndParent(const std::string& pid) {
+  const std::string stat = ReadFile("/proc/" + pid + "/stat");
+  const size_t open = stat.find('(');
+  const size_t close = stat.rfind(')');
+  if (open == std::string::npos || close == std::string::npos || close + 4 > stat.size()) {
+    return {"", 0};
+  }
+  return {stat.substr(open + 1, close - open - 1), std::atoi(stat.c_str() + close + 4)};
+}
+
+// The worker of a server that this process started: a grandchild.
+pid_t FindWorker() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string pid = entry.path().filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    const auto [name, parent] = NameAndParent(pid);
+    if (!name.starts_with("baton-worker")) continue;
+    if (NameAndParent(std::to_string(parent)).second == ::getpid()) return std::atoi(pid.c_str());
+  }
+  return 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
+  std::unique_ptr<NullServer> server(new NullServer());
+  std::string directory = std::filesystem::temp_directory_path() / "baton-bench-XXXXXX";
+  if (::mkdtemp(directory.data()) == nullptr) {
+    return absl::InternalError("cannot make a temporary directory for the null model");
+  }
+  server->directory_ = directory;
+  std::ofstream(directory + "/config.yaml")
+      << "name: null\nloader: native\nfile: " << BATON_NULL_MODEL << "\n";
+  absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch({.directory = directory});
+  if (!front.ok()) return front.status();
+  server->front_ = *std::move(front);
+  server->worker_pid_ = FindWorker();
+  if (server->worker_pid_ == 0 || !PinProcess(server->worker_pid_, worker_cpu)) {
+    return absl::InternalError("cannot find the worker, or cannot pin it");
+  }
+  return server;
+}
+
+NullServer::~NullServer() {
+  front_.reset();
+  std::error_code ignored;
+  if (!directory_.empty()) std::filesystem::remove_all(directory_, ignored);
+}
+
+}  // namespace baton::bench

@@ -1,0 +1,35 @@
+// A private server of the null model (a fixed tiny answer, no work), with its
+// worker pinned: what a benchmark of the runtime itself talks to.
+#ifndef BATON_BENCH_NULL_SERVER_H_
+#define BATON_BENCH_NULL_SERVER_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "baton/front.h"
+
+namespace baton::bench {
+
+class NullServer {
+ public:
+  // Launches it and pins the worker's serving thread to `worker_cpu`.
+  static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu);
+  ~NullServer();
+
+  Front& front() { return *front_; }
+  pid_t worker_pid() const { return worker_pid_; }
+
+ private:
+  NullServer() = default;
+  std::string directory_;
+  std::unique_ptr<Front> front_;
+  pid_t worker_pid_ = 0;
+};
+
+}  // namespace baton::bench
+
+#endif  // BATON_BENCH_NULL_SERVER_H_
