@@ -1,52 +1,14 @@
 #include "runtime/supervisor/device_ledger.h"
 
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/types.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <system_error>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace baton::runtime {
-
-namespace fs = std::filesystem;
-
-namespace {
-
-bool Maps(const fs::path& maps_file, dev_t device, ino_t inode) {
-  std::ifstream file(maps_file);
-  for (std::string line; std::getline(file, line);) {
-    unsigned int major_id = 0;
-    unsigned int minor_id = 0;
-    unsigned long line_inode = 0;
-    if (std::sscanf(line.c_str(), "%*s %*s %*s %x:%x %lu", &major_id, &minor_id, &line_inode) ==
-            3 &&
-        line_inode == inode && makedev(major_id, minor_id) == device) {
-      return true;
-    }
-  }
-  return false;
-}
-
-}  // namespace
-
-pid_t FindMapper(dev_t device, ino_t inode) {
-  std::error_code error;
-  for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
-    int pid = 0;
-    if (!absl::SimpleAtoi(it->path().filename().native(), &pid)) continue;
-    if (Maps(it->path() / "maps", device, inode)) return pid;
-  }
-  return 0;
-}
 
 std::string DeviceLedger::source() { return "st_blocks of the arena's memfd"; }
 
@@ -54,15 +16,10 @@ absl::Status DeviceLedger::Add(ipc::ArenaExport arena) {
   if (arena.bytes == 0) return absl::OkStatus();
   const uint64_t generation = arena.generation;
   const uint64_t bytes = arena.bytes;
-  struct stat info{};
-  if (::fstat(arena.fd.get(), &info) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "generation ", generation, " exported ", arena.bytes, " device bytes without a descriptor"));
-  }
   absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
       ipc::WitnessHostArena(std::move(arena));
   if (!witness.ok()) return witness.status();
-  entries_[generation] = {*std::move(witness), info.st_dev, info.st_ino, bytes};
+  entries_[generation] = {*std::move(witness), bytes};
   Sample();
   return absl::OkStatus();
 }
@@ -96,9 +53,10 @@ DeviceVerdict DeviceLedger::Confirm(uint64_t generation, bool name_holder) {
     case ipc::ArenaWitness::Verdict::kFreed:
       return {true, "freed", source};
     case ipc::ArenaWitness::Verdict::kStillMapped: {
-      const pid_t pid =
-          name_holder ? FindMapper(entry->second.device, entry->second.inode) : 0;
-      return {false, pid == 0 ? "pinned" : absl::StrCat("pinned-by ", pid), source};
+      const std::vector<pid_t> holders =
+          name_holder ? entry->second.witness->Holders() : std::vector<pid_t>();
+      return {false, holders.empty() ? "pinned" : absl::StrCat("pinned-by ", holders.front()),
+              source};
     }
     case ipc::ArenaWitness::Verdict::kUnknown:
       break;

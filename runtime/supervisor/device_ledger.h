@@ -6,8 +6,6 @@
 #ifndef BATON_RUNTIME_SUPERVISOR_DEVICE_LEDGER_H_
 #define BATON_RUNTIME_SUPERVISOR_DEVICE_LEDGER_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -54,17 +52,11 @@ class DeviceLedger {
  private:
   struct Entry {
     std::unique_ptr<ipc::ArenaWitness> witness;
-    dev_t device = 0;   // names the arena's file in /proc/PID/maps
-    ino_t inode = 0;
     uint64_t bytes = 0;  // as exported: what counts where the kernel does not say
   };
   std::map<uint64_t, Entry> entries_;
   uint64_t peak_bytes_ = 0;
 };
-
-// The pid of a process that maps the file; 0 when none can be seen (another
-// user's, or another pid namespace's). Reads all of /proc: for verdicts only.
-pid_t FindMapper(dev_t device, ino_t inode);
 
 }  // namespace baton::runtime
 
