@@ -26,25 +26,27 @@ BlockAllocator::Class BlockAllocator::ClassOf(uint32_t granules) {
   return {log - kSubBits + 1, second};
 }
 
-// The smallest size whose class holds only ranges of at least `granules`.
-uint32_t BlockAllocator::RoundUpToClass(uint32_t granules) {
+// The smallest size whose class holds only ranges of at least `granules`; may
+// be more than any arena has.
+uint64_t BlockAllocator::RoundUpToClass(uint32_t granules) {
   if (granules < kSubClasses) return granules;
   const uint32_t log = 31 - static_cast<uint32_t>(std::countl_zero(granules));
   const uint64_t step = uint64_t{1} << (log - kSubBits);
-  const uint64_t rounded = (granules + step - 1) / step * step;
-  return rounded > ~0u ? granules : static_cast<uint32_t>(rounded);
+  return (granules + step - 1) / step * step;
 }
 
 uint32_t BlockAllocator::FindFree(uint32_t granules) const {
-  const Class wanted = ClassOf(RoundUpToClass(granules));
-  const uint32_t seconds = second_bits_[wanted.first] & (~0u << wanted.second);
-  if (seconds != 0) {
-    return heads_[wanted.first][std::countr_zero(seconds)];
-  }
-  const uint32_t firsts = wanted.first + 1 < 32 ? first_bits_ & (~0u << (wanted.first + 1)) : 0;
-  if (firsts != 0) {
-    const auto first = static_cast<uint32_t>(std::countr_zero(firsts));
-    return heads_[first][std::countr_zero(second_bits_[first])];
+  if (const uint64_t rounded = RoundUpToClass(granules); rounded <= granules_) {
+    const Class wanted = ClassOf(static_cast<uint32_t>(rounded));
+    const uint32_t seconds = second_bits_[wanted.first] & (~0u << wanted.second);
+    if (seconds != 0) {
+      return heads_[wanted.first][std::countr_zero(seconds)];
+    }
+    const uint32_t firsts = first_bits_ & (~0u << (wanted.first + 1));
+    if (firsts != 0) {
+      const auto first = static_cast<uint32_t>(std::countr_zero(firsts));
+      return heads_[first][std::countr_zero(second_bits_[first])];
+    }
   }
   // Every larger class is empty. The class of `granules` itself may still
   // hold a range that is large enough: looked at so that an arena can be

@@ -2,10 +2,11 @@
 // bookkeeping that lies in private memory: no peer can corrupt it, and no
 // death can leave it half done.
 //
-// Two-level segregated fit over granules: Allocate and Free take constant
-// time whatever the order of release, neighbours are joined at once, and a
-// block just freed is the first to be loaned again (its lines are still in
-// the cache).
+// Two-level segregated fit over granules: Free takes constant time whatever
+// the order of release, and so does Allocate, except where only the last free
+// ranges of the very size class that was asked for may do: then it looks at
+// each of those. Neighbours are joined at once, and a block just freed is the
+// first to be loaned again (its lines are still in the cache).
 //
 // Thread safety: none; one thread at a time. Cost: a few nanoseconds, no
 // allocation after construction.
@@ -67,7 +68,7 @@ class BlockAllocator {
   };
 
   static Class ClassOf(uint32_t granules);
-  static uint32_t RoundUpToClass(uint32_t granules);
+  static uint64_t RoundUpToClass(uint32_t granules);
   uint32_t FindFree(uint32_t granules) const;
   void InsertFree(uint32_t node);
   void RemoveFree(uint32_t node);

@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
 constexpr size_t kMaxPlans = 256;
 constexpr int64_t kMaxTimeoutNs = int64_t{24} * 3600 * 1'000'000'000;
+constexpr absl::Duration kLongestSpin = absl::Minutes(1);
 
 bool IsStatic(std::span<const TensorSpec> specs) {
   for (const TensorSpec& spec : specs) {
@@ -64,7 +65,8 @@ ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions&
       responses_(static_cast<uint32_t>(
                      std::min<uint64_t>(completion_plan.arena_bytes / ipc::kGranuleBytes, ~0u)),
                  options.max_handles),
-      spin_(ipc::SpinBudget::ForThisThread(absl::ToInt64Nanoseconds(options.max_spin))),
+      spin_(ipc::SpinBudget::ForThisThread(
+          absl::ToInt64Nanoseconds(std::min(options.max_spin, kLongestSpin)))),
       layouts_(session_->signature()),
       slots_(options.max_handles) {
   for (uint32_t i = options.max_handles; i-- > 0;) {
@@ -137,6 +139,20 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
   core->channel_ = *channel;
   core->AddHandle();
   return core;
+}
+
+ChannelCore::~ChannelCore() {
+  // Answers that nobody asked for.
+  for (Slot& slot : slots_) {
+    if (slot.layout != nullptr) layouts_.Release(slot.layout);
+  }
+}
+
+absl::StatusOr<Channel> ChannelCore::OpenChannel(std::shared_ptr<Session> session,
+                                                 const ChannelOptions& options) {
+  absl::StatusOr<ChannelCore*> core = Open(std::move(session), options);
+  if (!core.ok()) return core.status();
+  return Channel(*core);
 }
 
 absl::Status ChannelCore::CheckUsable() const {
@@ -241,6 +257,21 @@ absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {
 
 absl::StatusOr<uint32_t> ChannelCore::Loan(const PlanRep& plan) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  absl::StatusOr<uint32_t> slot = TryLoan(plan);
+  if (slot.ok()) return slot;
+  Reclaim();
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  return TryLoan(plan);
+}
+
+void ChannelCore::Reclaim() {
+  // The blocks of a call that timed out come back with its completion, or with
+  // its worker's death. A caller who never polls looks for neither elsewhere.
+  ReadCompletions();
+  CheckRest(ipc::MonotonicNs());
+}
+
+absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   if (free_slot_ == kNoSlot) {
     return absl::ResourceExhaustedError(
         absl::StrCat("all ", slots_.size(),
@@ -312,8 +343,7 @@ absl::Status ChannelCore::CheckHold(int64_t deadline_ns, int64_t now) const {
 
 absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {
   if (in_ring_ == options_.ring_entries) {
-    // Completions may be waiting that nobody has read yet.
-    ReadCompletions();
+    Reclaim();
     if (absl::Status status = CheckUsable(); !status.ok()) return status;
   }
   if (in_ring_ == options_.ring_entries) {

@@ -12,7 +12,7 @@
 // A deadline or a Cancel ends the user side alone.
 //
 // Invariants
-// 1. Fewer than ring_entries slots are outstanding, so both rings always have
+// 1. At most ring_entries slots are outstanding, so both rings always have
 //    room, and a completion always has somewhere to go.
 // 2. Whatever is read from the completion segment is copied, then checked;
 //    what cannot be poisons the channel.
@@ -60,6 +60,9 @@ class ChannelCore {
  public:
   static absl::StatusOr<ChannelCore*> Open(std::shared_ptr<Session> session,
                                            const ChannelOptions& options);
+  // As Open, in the handle that its user gets.
+  static absl::StatusOr<Channel> OpenChannel(std::shared_ptr<Session> session,
+                                             const ChannelOptions& options);
 
   absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes);
   absl::StatusOr<const PlanRep*> DefaultPlan();
@@ -132,7 +135,7 @@ class ChannelCore {
               ipc::Segment submission, const ipc::SegmentPlan& submission_plan,
               ipc::Segment completion, const ipc::SegmentPlan& completion_plan,
               ipc::UniqueFd event);
-  ~ChannelCore() = default;
+  ~ChannelCore();
 
   ipc::FrontState& front_state() const {
     return *reinterpret_cast<ipc::FrontState*>(submission_.data() + sizeof(ipc::SegmentHeader));
@@ -151,6 +154,7 @@ class ChannelCore {
   absl::Status CheckUsable() const;
   absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
                                                     uint64_t response_bytes);
+  absl::StatusOr<uint32_t> TryLoan(const PlanRep& plan);
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
   void Publish(Slot& slot);
@@ -172,6 +176,8 @@ class ChannelCore {
 
   // What is looked at when nothing is coming in.
   void CheckRest(int64_t now);
+  // Gets back what nobody has come for: for who finds no room.
+  void Reclaim();
   void Settle();
   void LoseBefore(uint64_t boundary);
   void ServerGone();

@@ -322,6 +322,9 @@ void ChannelCore::ServerGone() {
   for (Slot& slot : slots_) {
     if (slot.user == User::kPending) Detach(slot);
   }
+  // SYNC: request_cancelled. Either the worker sees that they are cancelled,
+  // or what it started shows here: what is called "not started" never is.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
   const std::string server = absl::StrCat("server '", session_->server(), "' ended");
   for (uint32_t i = 0; i < slots_.size(); ++i) {
@@ -406,7 +409,9 @@ absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& op
 std::optional<uint32_t> ChannelCore::Poll() {
   if (session_->forked()) return std::nullopt;
   ReadCompletions();
-  if (ready_head_ == kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  // Where nothing came, a look at the clock costs nobody anything; where
+  // something always comes, deadlines count all the same.
+  if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
   const uint32_t index = PopReady();
   if (index == kNoSlot) return std::nullopt;
   return index;

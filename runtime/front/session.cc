@@ -242,9 +242,14 @@ void Session::CloseImports(uint64_t generation) {
 }
 
 void Session::Answer(uint64_t call, absl::Status status, uint64_t channel) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto pending = pending_.find(call);
-  if (pending == pending_.end()) return;
+  if (pending == pending_.end()) {
+    lock.unlock();
+    // Opened too late: who asked for it has given up.
+    if (status.ok() && channel != 0) CloseChannel(channel);
+    return;
+  }
   pending->second.done = true;
   pending->second.status = std::move(status);
   pending->second.channel = channel;

@@ -185,6 +185,9 @@ bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
   BATON_CRASH_POINT("worker.entry_read");
   // SYNC: request_taken. From here on the request counts as started.
   worker().taken.store(submissions_.next(), std::memory_order_release);
+  // SYNC: request_cancelled. A front that gives up without asking anybody sees
+  // `taken`, or is seen by the look at `cancellations` below.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   BATON_CRASH_POINT("worker.taken_published");
   const SubmissionEntry& entry = *taken.operator->();
   Bump(page.taken);
@@ -235,7 +238,10 @@ bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> 
     check_cancelled_until_ = sequence + submission_view_.ring_entries;
   }
   if (!check_cancelled_) return false;
-  if (sequence == check_cancelled_until_) check_cancelled_ = false;
+  if (static_cast<int64_t>(sequence - check_cancelled_until_) > 0) {
+    check_cancelled_ = false;
+    return false;
+  }
   const auto* header = reinterpret_cast<const ipc::RequestBlockHeader*>(block.data());
   return header->cancelled.load(std::memory_order_acquire) != 0;
 }
@@ -250,6 +256,11 @@ absl::StatusOr<KnownRequest*> ChannelServerImpl::Understand(const SubmissionEntr
       return absl::InvalidArgumentError("the request's block is smaller than its description says");
     }
     return slot.get();
+  }
+  if (entry.descriptor_bytes > ipc::kMaxDescriptorBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("the request's description has ",
+                                                   entry.descriptor_bytes, " bytes, the limit is ",
+                                                   ipc::kMaxDescriptorBytes));
   }
   // Copied before it is parsed: the front could change it meanwhile.
   const std::span<const std::byte> described =

@@ -40,6 +40,10 @@ function(baton_test)
     add_dependencies(${name} ${arg_DEPENDS})
   endif()
 
+  if("tsan" IN_LIST arg_LABELS)
+    add_dependencies(tsan_tests ${name})
+  endif()
+
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}/")
 
   # The properties go in a file that ctest reads after the discovery: that takes no list as a value.
