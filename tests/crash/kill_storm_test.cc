@@ -67,7 +67,7 @@ class KillStormTest : public ::testing::Test {
  protected:
   KillStormTest() : run_directory_(temp_.path() + "/run"), mark_(temp_.path()) {
     ::mkdir(run_directory_.c_str(), 0700);
-    model_ = ModelDirectory(temp_, "behaviour: echo");
+    model_ = ProbeModel(temp_, {"behaviour: echo"});
   }
 
   void StartServer(const std::map<std::string, std::string>& env = {}) {

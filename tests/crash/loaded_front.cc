@@ -20,7 +20,7 @@
 namespace baton::testing {
 namespace {
 
-constexpr int64_t kElements = 16;
+constexpr int64_t kBytes = 64;
 
 class LoadedFront {
  public:
@@ -47,10 +47,10 @@ class LoadedFront {
 
  private:
   bool SubmitOne() {
-    absl::StatusOr<Request> request = channel_.NewRequest({{"x", DType::kInt32, {kElements}}});
+    absl::StatusOr<Request> request = channel_.NewRequest({{"data", DType::kUInt8, {kBytes}}});
     if (!request.ok()) return GiveUp(request.status());
-    const int32_t value = next_++;
-    for (int32_t& element : request->input<int32_t>(0)) element = value;
+    const uint8_t value = next_++;
+    std::memset(request->input_bytes(0).data(), value, kBytes);
     absl::StatusOr<Ticket> ticket =
         channel_.Submit(*std::move(request), {.timeout = absl::Minutes(2)});
     if (!ticket.ok()) return GiveUp(ticket.status());
@@ -74,16 +74,16 @@ class LoadedFront {
       tally_.wrong.fetch_add(1);
       return;
     }
-    const int32_t value = found->second;
+    const uint8_t value = found->second;
     expected_.erase(found);
     if (!outcome.response.ok()) {
       CountError(outcome.response.status());
       return;
     }
-    const std::span<const int32_t> answer = outcome.response->output<int32_t>(0);
+    const std::span<const uint8_t> answer = outcome.response->output<uint8_t>(0);
     const uint64_t generation = outcome.response->generation();
-    bool right = answer.size() == kElements && generation >= tally_.last_generation.load();
-    for (const int32_t element : answer) right = right && element == value;
+    bool right = answer.size() == kBytes && generation >= tally_.last_generation.load();
+    for (const uint8_t byte : answer) right = right && byte == value;
     tally_.last_generation.store(generation);
     (right ? tally_.answered : tally_.wrong).fetch_add(1);
   }
@@ -102,8 +102,8 @@ class LoadedFront {
   Channel channel_;
   FrontTally& tally_;
   const size_t in_flight_;
-  std::map<uint64_t, int32_t> expected_;
-  int32_t next_ = 1;
+  std::map<uint64_t, uint8_t> expected_;
+  uint8_t next_ = 1;
   bool server_gone_ = false;
 };
 

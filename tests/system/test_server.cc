@@ -211,4 +211,15 @@ int OpenDescriptors(pid_t pid) {
   return count;
 }
 
+std::string ProbeModel(const TempDirectory& temp, const std::vector<std::string>& options,
+                       const std::string& config) {
+  const char* build = std::getenv("BATON_BINARY_DIR");
+  std::string text =
+      absl::StrCat("name: probe\nloader: native\nfile: ", build == nullptr ? "" : build,
+                   "/tests/models/probe_model.so\n", config, "native:\n  options:\n");
+  for (const std::string& option : options) absl::StrAppend(&text, "    ", option, "\n");
+  temp.Write("model/config.yaml", text);
+  return temp.path() + "/model";
+}
+
 }  // namespace baton::testing

@@ -87,9 +87,10 @@ int Zombies();
 std::vector<std::string> SharedMemoryNames();
 int OpenDescriptors(pid_t pid);
 
-// The folder of the native test model built as `name`, with a config.yaml whose `native:` options
-// are `options`.
-std::string ModelDirectory(const TempDirectory& temp, const std::string& options = "");
+// Writes a model directory for the probe model (tests/models), with these `native.options`, one
+// "key: value" each, and these further lines of config.yaml; returns its path.
+std::string ProbeModel(const TempDirectory& temp, const std::vector<std::string>& options,
+                       const std::string& config = "");
 
 }  // namespace baton::testing
 

@@ -1,0 +1,168 @@
+#include "tests/system/system_test_base.h"
+
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace baton::testing {
+
+namespace fs = std::filesystem;
+
+SystemTest::SystemTest() {
+  options_.run_directory = temp_.path() + "/run";
+  ::mkdir(options_.run_directory.c_str(), 0700);
+}
+
+absl::Status SystemTest::TryServe(const std::vector<std::string>& options,
+                                  const std::string& config) {
+  options_.directory = ProbeModel(temp_, options, config);
+  if (fs::exists(secrets_)) options_.secrets_directory = secrets_;
+  absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach({.import_device = true});
+  if (!front.ok()) return front.status();
+  front_ = *std::move(front);
+  return absl::OkStatus();
+}
+
+void SystemTest::Serve(const std::vector<std::string>& options, const std::string& config) {
+  const absl::Status status = TryServe(options, config);
+  ASSERT_TRUE(status.ok()) << status;
+}
+
+void SystemTest::SetSecret(const std::string& key, const std::string& value) {
+  const std::string folder = absl::StrCat(secrets_, "/app");
+  fs::create_directories(folder);
+  std::map<std::string, std::string> entries;
+  std::ifstream before(folder + "/app");
+  for (std::string line; std::getline(before, line);) {
+    const size_t equals = line.find('=');
+    if (equals != std::string::npos) entries[line.substr(0, equals)] = line.substr(equals + 1);
+  }
+  entries[key] = value;
+  std::ofstream after(folder + "/app.new");
+  for (const auto& [name, text] : entries) {
+    if (!text.empty()) after << name << '=' << text << '\n';
+  }
+  after.close();
+  fs::rename(folder + "/app.new", folder + "/app");
+}
+
+void SystemTest::RemoveSecret(const std::string& key) { SetSecret(key, ""); }
+
+bool SystemTest::WaitForGeneration(uint64_t generation) {
+  return WaitFor([&] { return Generation() >= generation && front_->state() == "SERVING"; });
+}
+
+bool SystemTest::WaitForReceipts(size_t count) {
+  return WaitFor([&] { return server_->Receipts().size() >= count; });
+}
+
+size_t SystemTest::LogCount(const std::string& line) const {
+  const std::string log = server_->Log();
+  size_t count = 0;
+  for (size_t at = log.find(line); at != std::string::npos; at = log.find(line, at + 1)) ++count;
+  return count;
+}
+
+absl::StatusOr<EnvAnswer> AskEnv(Channel& channel, absl::Duration timeout) {
+  absl::StatusOr<Request> request = channel.NewRequest({{"data", DType::kUInt8, {8}}});
+  if (!request.ok()) return request.status();
+  absl::StatusOr<Response> response = channel.Call(*std::move(request), {.timeout = timeout});
+  if (!response.ok()) return response.status();
+  EnvAnswer answer{.generation = response->generation()};
+  for (const uint8_t c : response->output<uint8_t>("value")) {
+    answer.value.push_back(static_cast<char>(c));
+  }
+  answer.present =
+      !response->output<bool>("present").empty() && response->output<bool>("present")[0];
+  answer.pid = response->output<int64_t>("pid").empty() ? 0 : response->output<int64_t>("pid")[0];
+  return answer;
+}
+
+Load::Load(Front& front) {
+  absl::StatusOr<Channel> channel = front.OpenChannel({.ring_entries = 16});
+  if (!channel.ok()) {
+    errors_.push_back(channel.status());
+    return;
+  }
+  thread_ = std::thread([this, opened = *std::move(channel)]() mutable { Run(std::move(opened)); });
+}
+
+Load::~Load() { Stop(); }
+
+void Load::Stop() {
+  stop_.store(true);
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Load::WaitForAnswers(uint64_t more) {
+  const uint64_t goal = answered() + more;
+  return WaitFor([&] { return answered() >= goal; });
+}
+
+void Load::Run(Channel channel) {
+  while (!stop_.load()) {
+    absl::StatusOr<EnvAnswer> answer = AskEnv(channel);
+    if (!answer.ok()) {
+      errors_.push_back(answer.status());
+      if (errors_.size() > 100) return;
+      continue;
+    }
+    answered_.fetch_add(1);
+    if (changes_.empty() || changes_.back().generation != answer->generation ||
+        changes_.back().value != answer->value || changes_.back().pid != answer->pid) {
+      changes_.push_back(*std::move(answer));
+    }
+  }
+}
+
+DeviceObserver::DeviceObserver(pid_t supervisor)
+    : supervisor_(supervisor), thread_([this] {
+        while (!stop_.load()) Sample();
+      }) {}
+
+void DeviceObserver::Stop() {
+  stop_.store(true);
+  if (thread_.joinable()) thread_.join();
+}
+
+// Arenas are memfds named baton-device-g<generation>; every process that could hold one is looked
+// through, and an inode is counted once.
+void DeviceObserver::Sample() {
+  std::map<ino_t, uint64_t> arenas;
+  std::vector<std::string> processes = {absl::StrCat("/proc/", supervisor_)};
+  std::ifstream children(absl::StrCat("/proc/", supervisor_, "/task/", supervisor_, "/children"));
+  for (pid_t pid; children >> pid;) processes.push_back(absl::StrCat("/proc/", pid));
+  for (const std::string& process : processes) {
+    std::error_code error;
+    for (const char* folder : {"/fd", "/map_files"}) {
+      for (fs::directory_iterator entry(process + folder, error), end; !error && entry != end;
+           entry.increment(error)) {
+        std::error_code unreadable;
+        const std::string target = fs::read_symlink(entry->path(), unreadable);
+        if (unreadable || !absl::StrContains(target, "baton-device")) continue;
+        struct stat info;
+        if (::stat(entry->path().c_str(), &info) == 0 && info.st_blocks > 0) {
+          arenas[info.st_ino] = static_cast<uint64_t>(info.st_blocks) * 512;
+        }
+      }
+      error.clear();
+    }
+  }
+  uint64_t bytes = 0;
+  for (const auto& [inode, held] : arenas) bytes += held;
+  peak_bytes_ = std::max(peak_bytes_, bytes);
+  peak_arenas_ = std::max(peak_arenas_, arenas.size());
+  samples_.fetch_add(1);
+}
+
+}  // namespace baton::testing
