@@ -94,6 +94,7 @@ absl::StatusOr<std::vector<DenseLayer>> NamedLayers(const ModelConfig& config,
                                              "layers.0.bias, layers.1.weight, ...); dense.layers "
                                              "in config.yaml can name others"));
   }
+  if (layers.empty()) return Invalid(file.path(), "has no tensor 'layers.0.weight'");
   if (Option(config, absl::StrCat("activations.", layers.size()))) {
     return Invalid(config.directory + "/config.yaml",
                    absl::StrCat("dense.activations: more than the ", layers.size(), " layers of ",
@@ -196,7 +197,6 @@ absl::StatusOr<DensePlan> PlanDenseModel(const ModelConfig& config, const Safete
   }
   if (layers.ok() && layers->empty()) layers = NamedLayers(config, file);
   if (!layers.ok()) return layers.status();
-  if (layers->empty()) return Invalid(file.path(), "has no tensor 'layers.0.weight'");
   DensePlan plan;
   plan.layers = *std::move(layers);
   absl::Status measured = MeasureLayers(file, plan.layers);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -39,7 +38,7 @@ class ErrorBuffer {
     return absl::Status(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kInternal,
                         absl::StrCat("model '", model, "': ",
                                      text_[0] == '\0' ? absl::StrCat("failed with code ", code)
-                                                      : absl::Utf8SafeCEscape(text_)));
+                                                      : std::string(text_)));
   }
 
  private:
