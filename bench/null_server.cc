@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
   }
   server->directory_ = directory;
   std::ofstream(directory + "/config.yaml")
-      << "name: null\nloader: native\nfile: " << BATON_NULL_MODEL << "\n";
+      << "name: noop\nloader: native\nfile: " << BATON_NULL_MODEL << "\n";
   absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch({.directory = directory});
   if (!front.ok()) return front.status();
   server->front_ = *std::move(front);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>

@@ -17,13 +17,13 @@ def main():
         bench = json.load(file)
     with open(sys.argv[2], encoding="utf-8") as file:
         receipts = json.load(file)
-    receipt = (receipts["receipts"] if isinstance(receipts, dict) else receipts)[-1]
+    receipt = receipts["receipts"][-1]
 
-    failed = sum(number(error["count"]) for error in bench.get("errors", []))
+    failed = number(bench["failed"])
     generations = [number(one["generation"]) for one in bench["generations"]]
     peak = number(receipt["deviceBytesPeak"])
     model = number(receipt["deviceBytesModel"])
-    print(f"requests answered: {number(bench['completed'])}, failed: {failed}, "
+    print(f"requests answered: {number(bench['succeeded'])}, failed: {failed}, "
           f"generations: {generations}")
     print(f"verdict: {receipt['verdict']} ({receipt['verdictSource']}), "
           f"gap: {number(receipt['gapNs']) / 1e6:.2f} ms")

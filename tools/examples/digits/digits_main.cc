@@ -2,7 +2,7 @@
 // shared memory, and says how many it got right.
 //
 //   shmctl serve loader/models/digits &
-//   digits --data loader/models/digits/heldout.safetensors
+//   digits --data loader/models/digits
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -14,7 +14,7 @@
 int main(int argc, char** argv) {
   CLI::App app(
       "Classifies handwritten digits on a served model.\n"
-      "Example: digits --data loader/models/digits/heldout.safetensors");
+      "Example: digits --data loader/models/digits");
   std::string server = "digits";
   std::string run_directory;
   std::string data;
@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
   double at_least = 0;
   app.add_option("--server", server, "name of the server")->capture_default_str();
   app.add_option("--run-directory", run_directory, "where servers are found");
-  app.add_option("--data", data, "safetensors file with pixels and labels")->required();
+  app.add_option("--data", data, "folder with heldout_pixels.npy and heldout_labels.npy")
+      ->required();
   app.add_option("--batch", batch, "images a request")->check(CLI::Range(1, 4096));
   app.add_option("--at-least", at_least, "fail below this accuracy")->check(CLI::Range(0.0, 1.0));
   CLI11_PARSE(app, argc, argv);

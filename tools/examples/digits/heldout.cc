@@ -6,39 +6,35 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
-#include "loader/safetensors.h"
+#include "loader/npy.h"
 
 namespace baton::examples {
 namespace {
 
 template <typename T>
-absl::StatusOr<std::vector<T>> ReadTensor(const loader::SafetensorsFile& file,
-                                          const std::string& name) {
-  absl::StatusOr<const loader::StoredTensor*> stored = file.Find(name);
-  if (!stored.ok()) return stored.status();
-  const TensorSpec& spec = (*stored)->spec;
-  if (spec.dtype != DTypeOf<T>()) {
-    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": tensor ", ToString(spec),
-                                                   " should be ",
+absl::StatusOr<std::vector<T>> ReadArray(const std::string& path) {
+  absl::StatusOr<loader::NpyArray> array = loader::LoadNpy(path);
+  if (!array.ok()) return array.status();
+  if (array->dtype != DTypeOf<T>()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is ",
+                                                   std::string(DTypeName(array->dtype)), ", not ",
                                                    std::string(DTypeName(DTypeOf<T>()))));
   }
-  std::vector<T> values(ElementCount(spec.shape).value_or(0));
-  const absl::Status status = file.Read(**stored, std::as_writable_bytes(std::span(values)));
-  if (!status.ok()) return status;
+  std::vector<T> values(array->bytes.size() / sizeof(T));
+  std::memcpy(values.data(), array->bytes.data(), array->bytes.size());
   return values;
 }
 
 }  // namespace
 
-absl::StatusOr<Heldout> ReadHeldout(const std::string& path) {
-  absl::StatusOr<loader::SafetensorsFile> file = loader::SafetensorsFile::Open(path);
-  if (!file.ok()) return file.status();
-  absl::StatusOr<std::vector<float>> pixels = ReadTensor<float>(*file, "pixels");
+absl::StatusOr<Heldout> ReadHeldout(const std::string& directory) {
+  absl::StatusOr<std::vector<float>> pixels = ReadArray<float>(directory + "/heldout_pixels.npy");
   if (!pixels.ok()) return pixels.status();
-  absl::StatusOr<std::vector<int64_t>> labels = ReadTensor<int64_t>(*file, "labels");
+  absl::StatusOr<std::vector<uint8_t>> labels =
+      ReadArray<uint8_t>(directory + "/heldout_labels.npy");
   if (!labels.ok()) return labels.status();
   if (pixels->size() != labels->size() * kPixels || labels->empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", labels->size(), " labels and ",
+    return absl::InvalidArgumentError(absl::StrCat(directory, ": ", labels->size(), " labels and ",
                                                    pixels->size(), " pixels do not go together"));
   }
   return Heldout{.pixels = *std::move(pixels), .labels = *std::move(labels)};

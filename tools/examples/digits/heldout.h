@@ -17,11 +17,11 @@ inline constexpr size_t kPixels = 64;  // 8 x 8, 0 to 16
 
 struct Heldout {
   std::vector<float> pixels;    // kPixels an image
-  std::vector<int64_t> labels;  // 0 to 9
+  std::vector<uint8_t> labels;  // 0 to 9
 };
 
-// Reads tensors `pixels` (float32[n, 64]) and `labels` (int64[n]).
-absl::StatusOr<Heldout> ReadHeldout(const std::string& path);
+// Reads heldout_pixels.npy (float32[n, 64]) and heldout_labels.npy (uint8[n]).
+absl::StatusOr<Heldout> ReadHeldout(const std::string& directory);
 
 struct Score {
   size_t right = 0;
