@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   baton::runtime::SupervisorOptions options;
   int ready_fd = -1;
   double wedge_timeout_s = 0;
+  double heartbeat_timeout_s = absl::ToDoubleSeconds(options.heartbeat_timeout);
   CLI::App app("Serves one model: spawns and replaces its worker, and proves that the memory of "
                "the one before was freed.\nExample: baton-supervisor models/digits --name digits");
   app.add_option("directory", options.directory, "model directory, with config.yaml")->required();
@@ -68,11 +69,15 @@ int main(int argc, char** argv) {
   app.add_option("--wedge-timeout", wedge_timeout_s,
                  "seconds after which a running request means a wedged worker (0: never)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--heartbeat-timeout", heartbeat_timeout_s,
+                 "seconds of silence after which an idle worker is wedged (0: never)")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--die-with-fd", options.die_with_fd, "stop when this descriptor ends");
   app.add_option("--ready-fd", ready_fd, "write `ready`, or the error, to this descriptor");
   CLI11_PARSE(app, argc, argv);
 
   options.wedge_timeout = absl::Seconds(wedge_timeout_s);
+  options.heartbeat_timeout = absl::Seconds(heartbeat_timeout_s);
   options.on_ready = [&ready_fd](const std::string&, uint64_t) {
     SayReady(ready_fd, "ready");
     ready_fd = -1;
