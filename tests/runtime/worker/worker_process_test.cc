@@ -107,22 +107,25 @@ TEST(WorkerProcessTest, TheNextGenerationTakesWhatWaits) {
   TestChannel channel;
   {
     FakeSupervisor first(stage, 1, {});
-    channel.AddTo(first, 9, 0);
-    first.Expect(Envelope::CHANNEL_ADDED, 0);
     first.BringUp();
+    channel.AddTo(first, 9, 3);
+    first.Expect(Envelope::CHANNEL_ADDED, 3);
     channel.Submit(1, stage.page(), stage.doorbell_fd());
     EXPECT_EQ(channel.Take().generation, 1u);
-    first.Hold(3);
-    first.Expect(Envelope::HELD, 3);
+    first.Hold(4);
+    first.Expect(Envelope::HELD, 4);
     channel.Submit(2, stage.page(), stage.doorbell_fd());
     first.Exit();
     EXPECT_EQ(first.Reap(), Exited(kExitDone));
   }
   stage.page().sleeping = 1;  // as if it had died asleep
   FakeSupervisor second(stage, 2, {});
-  channel.AddTo(second, 9, 0);
-  second.Expect(Envelope::CHANNEL_ADDED, 0);
-  second.BringUp();
+  second.Expect(Envelope::STAGED, 1);
+  channel.AddTo(second, 9, 3);
+  second.Expect(Envelope::CHANNEL_ADDED, 3);
+  second.Admit(2, 1 << 20);
+  second.Expect(Envelope::READY, 2);
+  second.Serve();
   const TestChannel::Answer answer = channel.Take();
   EXPECT_EQ(answer.generation, 2u);
   EXPECT_EQ(answer.y, 3);
