@@ -139,7 +139,11 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   const uint64_t taken = state.taken.load(std::memory_order_acquire);
   const uint64_t at_taken =
       submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
-  if (at_taken != taken && at_taken != taken - entries) {
+  const uint64_t last = taken - 1;
+  const uint64_t at_last =
+      submission_entries()[last & (entries - 1)].stamp.load(std::memory_order_acquire);
+  if ((at_taken != taken && at_taken != taken - entries) ||
+      (at_last != last && at_last != last + entries)) {
     return absl::DataLossError(absl::StrCat("channel ", channel_,
                                             ": the worker before left an impossible position (",
                                             taken, "); the front has to open a new channel"));
@@ -149,7 +153,9 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
                                                 state.published.load(std::memory_order_acquire));
   const uint64_t at_published =
       completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
-  if (at_published != published - slots) {
+  const uint64_t at_previous =
+      completion_entries()[(published - 1) & (slots - 1)].stamp.load(std::memory_order_acquire);
+  if (at_published != published - slots || at_previous != published - 1) {
     return absl::DataLossError(absl::StrCat("channel ", channel_,
                                             ": the worker before left completions that cannot be (",
                                             published, "); the front has to open a new channel"));

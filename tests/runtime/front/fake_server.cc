@@ -1,0 +1,280 @@
+#include "tests/runtime/front/fake_server.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <numeric>
+#include <utility>
+
+#include "capnp/message.h"
+
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "ipc/schema/control.capnp.h"
+#include "ipc/schema_convert.h"
+#include "runtime/front/channel_core.h"
+
+namespace baton::test {
+namespace {
+
+namespace schema = ipc::schema;
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    std::fprintf(stderr, "fake server: %s\n", value.status().ToString().c_str());
+    std::abort();
+  }
+  return *std::move(value);
+}
+
+void Must(const absl::Status& status) {
+  if (!status.ok()) {
+    std::fprintf(stderr, "fake server: %s\n", status.ToString().c_str());
+    std::abort();
+  }
+}
+
+}  // namespace
+
+Signature VectorSignature() {
+  return {.inputs = {{.name = "x", .dtype = DType::kFloat32, .shape = {kDynamicDim}}},
+          .outputs = {{.name = "y", .dtype = DType::kFloat32, .shape = {kDynamicDim}}}};
+}
+
+absl::Status Double(std::span<const TensorView> inputs, loader::OutputSink& outputs) {
+  const std::span<const float> x = inputs[0].As<float>();
+  const absl::StatusOr<std::span<std::byte>> y = outputs.Allocate(0, inputs[0].shape);
+  if (!y.ok()) return y.status();
+  auto* to = reinterpret_cast<float*>(y->data());
+  for (size_t i = 0; i < x.size(); ++i) to[i] = 2 * x[i];
+  return absl::OkStatus();
+}
+
+Request Vector(Channel& channel, size_t elements, float first) {
+  const TensorSpec spec{
+      .name = "x", .dtype = DType::kFloat32, .shape = {static_cast<int64_t>(elements)}};
+  Request request = Must(channel.NewRequest(std::span(&spec, 1)));
+  const std::span<float> x = request.input<float>("x");
+  std::iota(x.begin(), x.end(), first);
+  return request;
+}
+
+// ---- FakeServer --------------------------------------------------------------------------------
+
+FakeServer::FakeServer(Signature signature) : signature_(std::move(signature)) {
+  char path[] = "/tmp/baton-fake-XXXXXX";
+  if (::mkdtemp(path) == nullptr) std::abort();
+  directory_ = path;
+  status_handles_ = Must(ipc::CreateSegment({.bytes = ipc::kPageBytes}));
+  worker_handles_ = Must(ipc::CreateSegment({.bytes = ipc::kPageBytes}));
+  status_ = Must(ipc::Segment::Map(status_handles_.read_write.get(), ipc::kPageBytes,
+                                   ipc::SegmentAccess::kReadWrite));
+  worker_ = Must(ipc::Segment::Map(worker_handles_.read_write.get(), ipc::kPageBytes,
+                                   ipc::SegmentAccess::kReadWrite));
+  status_page().magic = ipc::kStatusPageMagic;
+  status_page().state.store(static_cast<uint32_t>(ipc::ServerState::kServing));
+  status_page().version.store(ipc::kPageVersion, std::memory_order_release);
+  worker_page().magic = ipc::kWorkerPageMagic;
+  worker_page().version.store(ipc::kPageVersion, std::memory_order_release);
+  doorbell_ = Must(ipc::CreateEventFd());
+  command_ = Must(ipc::CreateEventFd());
+  listener_ = Must(ipc::ControlListener::Listen(directory_ + "/control"));
+  thread_ = std::thread([this] { Run(); });
+}
+
+FakeServer::~FakeServer() {
+  Die();
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+void FakeServer::Die() {
+  if (!thread_.joinable()) return;
+  stop_ = true;
+  Wake();
+  thread_.join();
+}
+
+void FakeServer::Wake() { ipc::SignalEventFd(command_.get()); }
+
+void FakeServer::Run() {
+  while (!stop_) {
+    std::vector<pollfd> fds = {{listener_.fd(), POLLIN, 0}, {command_.get(), POLLIN, 0}};
+    for (const ipc::ControlSocket& socket : sockets_) fds.push_back({socket.fd(), POLLIN, 0});
+    ::poll(fds.data(), fds.size(), -1);
+    if ((fds[1].revents & POLLIN) != 0) ipc::DrainEventFd(command_.get());
+    for (size_t i = fds.size(); i-- > 2;) {
+      if (fds[i].revents == 0) continue;
+      absl::StatusOr<ipc::ControlMessage> message = sockets_[i - 2].Receive(absl::ZeroDuration());
+      if (message.ok()) {
+        Answer(sockets_[i - 2], *std::move(message));
+      } else if (!absl::IsDeadlineExceeded(message.status())) {
+        sockets_.erase(sockets_.begin() + static_cast<long>(i - 2));
+      }
+    }
+    if ((fds[0].revents & POLLIN) != 0) {
+      auto accepted = Must(listener_.Accept());
+      if (accepted) sockets_.push_back(*std::move(accepted));
+    }
+    if (hold_answers_) continue;
+    std::vector<std::pair<uint64_t, uint64_t>> late;
+    {
+      const std::lock_guard lock(mutex_);
+      late.swap(waiting_);
+    }
+    for (const auto& [call, channel] : late) {
+      capnp::MallocMessageBuilder answer;
+      auto envelope = answer.initRoot<schema::Envelope>();
+      envelope.setCall(call);
+      envelope.initChannelOpened().setChannel(channel);
+      for (ipc::ControlSocket& socket : sockets_) static_cast<void>(socket.Send(answer));
+    }
+  }
+  sockets_.clear();
+  listener_ = ipc::ControlListener();
+}
+
+void FakeServer::ReleaseAnswers() {
+  hold_answers_ = false;
+  Wake();
+}
+
+void FakeServer::Answer(ipc::ControlSocket& socket, ipc::ControlMessage message) {
+  capnp::MallocMessageBuilder answer;
+  auto envelope = answer.initRoot<schema::Envelope>();
+  envelope.setCall(message.call());
+  const schema::Envelope::Reader asked = message.envelope();
+  if (asked.isHello()) {
+    auto welcome = envelope.initWelcome();
+    welcome.setProtocolVersion(schema::PROTOCOL_VERSION);
+    welcome.setServer("fake");
+    welcome.setGeneration(1);
+    ipc::WriteSignature(signature_, welcome.initSignature());
+    const int fds[] = {status_handles_.read_only.get(), worker_handles_.read_only.get(),
+                       doorbell_.get()};
+    Must(socket.Send(answer, fds));
+  } else if (asked.isOpenChannel()) {
+    const auto open = asked.getOpenChannel();
+    uint64_t channel;
+    {
+      const std::lock_guard lock(mutex_);
+      channels_.push_back({.submission = message.TakeFd(0),
+                           .completion = message.TakeFd(1),
+                           .event = message.TakeFd(2),
+                           .submission_bytes = open.getSubmissionBytes(),
+                           .completion_bytes = open.getCompletionBytes()});
+      channel = channels_.size();
+      if (hold_answers_) {
+        waiting_.emplace_back(message.call(), channel);
+        return;
+      }
+    }
+    envelope.initChannelOpened().setChannel(channel);
+    Must(socket.Send(answer));
+  } else if (asked.isCloseChannel()) {
+    closed_.fetch_add(1);
+  }
+}
+
+std::shared_ptr<internal::Session> FakeServer::Connect(const FrontOptions& options) {
+  return Must(internal::Session::Connect(directory_ + "/control", options));
+}
+
+Channel FakeServer::Open(const ChannelOptions& options) {
+  return Must(internal::ChannelCore::OpenChannel(Connect(), options));
+}
+
+runtime::ChannelServer::Descriptors FakeServer::Descriptors(size_t index) const {
+  const std::lock_guard lock(mutex_);
+  const Kept& kept = channels_.at(index);
+  return {.submission = kept.submission.get(),
+          .completion = kept.completion.get(),
+          .event = kept.event.get(),
+          .submission_bytes = kept.submission_bytes,
+          .completion_bytes = kept.completion_bytes};
+}
+
+void FakeServer::ShowReaped(uint64_t generation) {
+  status_page().reaped_generation.store(generation, std::memory_order_release);
+  status_page().epoch.fetch_add(1, std::memory_order_release);
+  ipc::FutexWakeAll(&status_page().epoch);
+}
+
+void FakeServer::ShowState(ipc::ServerState state, int64_t hold_started_ns, int64_t gap_ns) {
+  status_page().hold_started_ns.store(hold_started_ns);
+  status_page().expected_gap_ns.store(gap_ns);
+  status_page().state.store(static_cast<uint32_t>(state));
+  status_page().epoch.fetch_add(1, std::memory_order_release);
+  ipc::FutexWakeAll(&status_page().epoch);
+}
+
+// ---- Workers -----------------------------------------------------------------------------------
+
+RawWorker::RawWorker(FakeServer& server, size_t index) {
+  const runtime::ChannelServer::Descriptors fds = server.Descriptors(index);
+  submission_ =
+      Must(ipc::Segment::Map(fds.submission, fds.submission_bytes, ipc::SegmentAccess::kReadOnly));
+  completion_ =
+      Must(ipc::Segment::Map(fds.completion, fds.completion_bytes, ipc::SegmentAccess::kReadWrite));
+  submission_view_ = Must(ipc::ReadSubmissionHeader(submission_.data(), submission_.bytes()));
+  completion_view_ = Must(ipc::ReadCompletionHeader(completion_.data(), completion_.bytes()));
+}
+
+ipc::CompletionEntry& RawWorker::completion(uint64_t sequence) const {
+  auto* entries = reinterpret_cast<ipc::CompletionEntry*>(completion_.data() +
+                                                          completion_view_.plan.ring_offset);
+  return entries[sequence & (completion_view_.ring_entries - 1)];
+}
+
+const ipc::SubmissionEntry& RawWorker::submission(uint64_t sequence) const {
+  const auto* entries = reinterpret_cast<const ipc::SubmissionEntry*>(
+      submission_.data() + submission_view_.plan.ring_offset);
+  return entries[sequence & (submission_view_.ring_entries - 1)];
+}
+
+std::span<std::byte> RawWorker::response_block(const ipc::SubmissionEntry& entry) const {
+  return {completion_.data() + completion_view_.plan.arena_offset +
+              entry.response_granule * ipc::kGranuleBytes,
+          entry.response_granules * ipc::kGranuleBytes};
+}
+
+StepWorker::StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model)
+    : fake_(server),
+      model_(model),
+      server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))) {
+  Must(server_->Begin(generation));
+}
+
+WorkerThread::WorkerThread(FakeServer& server, size_t index, uint64_t generation,
+                           loader::Model& model, bool busy)
+    : fake_(server),
+      model_(model),
+      server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))),
+      command_(Must(ipc::CreateEventFd())) {
+  thread_ = std::thread([this, generation, busy] {
+    Must(server_->Begin(generation));
+    Run(busy);
+  });
+}
+
+WorkerThread::~WorkerThread() {
+  stop_ = true;
+  ipc::SignalEventFd(command_.get());
+  thread_.join();
+}
+
+void WorkerThread::Run(bool busy) {
+  ipc::WorkerSleep sleep(fake_.worker_page().sleeping, fake_.doorbell(), command_.get());
+  while (!stop_) {
+    if (server_->ServeOne(model_, fake_.worker_page())) continue;
+    if (busy) continue;
+    // For ever: a wake-up that is lost shows as a request that nobody serves.
+    sleep.Sleep([this] { return stop_ || server_->HasWork(); }, /*timeout_ms=*/-1);
+  }
+}
+
+}  // namespace baton::test
