@@ -135,33 +135,59 @@ void DeviceObserver::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-// Arenas are memfds named baton-device-g<generation>; every process that could hold one is looked
-// through, and an inode is counted once.
+namespace {
+
+// Bytes that the arena behind `path` holds; 0 when it is no arena, or another one than `inode`.
+uint64_t ArenaBytes(const std::string& path, ino_t* inode) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0 || (*inode != 0 && info.st_ino != *inode)) return 0;
+  *inode = info.st_ino;
+  return static_cast<uint64_t>(info.st_blocks) * 512;
+}
+
+struct SeenArena {
+  std::string path;
+  uint64_t bytes = 0;
+};
+
+// Arenas are memfds named baton-device-g<generation>; an inode is counted once.
+void LookForArenas(const std::string& folder, std::map<ino_t, SeenArena>& arenas) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code unreadable;
+    const std::string target = fs::read_symlink(entry->path(), unreadable);
+    if (unreadable || !absl::StrContains(target, "baton-device")) continue;
+    ino_t inode = 0;
+    const uint64_t bytes = ArenaBytes(entry->path(), &inode);
+    if (bytes > 0) arenas[inode] = {.path = entry->path(), .bytes = bytes};
+  }
+}
+
+}  // namespace
+
+// A look at all processes takes time, in which one arena may go and the next come. What counts as
+// held together is therefore what still holds bytes when it is looked at again after everything
+// was seen once.
 void DeviceObserver::Sample() {
-  std::map<ino_t, uint64_t> arenas;
+  std::map<ino_t, SeenArena> arenas;
   std::vector<std::string> processes = {absl::StrCat("/proc/", supervisor_)};
   std::ifstream children(absl::StrCat("/proc/", supervisor_, "/task/", supervisor_, "/children"));
   for (pid_t pid; children >> pid;) processes.push_back(absl::StrCat("/proc/", pid));
   for (const std::string& process : processes) {
-    std::error_code error;
-    for (const char* folder : {"/fd", "/map_files"}) {
-      for (fs::directory_iterator entry(process + folder, error), end; !error && entry != end;
-           entry.increment(error)) {
-        std::error_code unreadable;
-        const std::string target = fs::read_symlink(entry->path(), unreadable);
-        if (unreadable || !absl::StrContains(target, "baton-device")) continue;
-        struct stat info;
-        if (::stat(entry->path().c_str(), &info) == 0 && info.st_blocks > 0) {
-          arenas[info.st_ino] = static_cast<uint64_t>(info.st_blocks) * 512;
-        }
-      }
-      error.clear();
-    }
+    LookForArenas(process + "/fd", arenas);
+    LookForArenas(process + "/map_files", arenas);
   }
   uint64_t bytes = 0;
-  for (const auto& [inode, held] : arenas) bytes += held;
+  size_t count = 0;
+  for (const auto& [inode, arena] : arenas) {
+    ino_t same = inode;
+    const uint64_t still = std::min(arena.bytes, ArenaBytes(arena.path, &same));
+    bytes += still;
+    count += still > 0 ? 1 : 0;
+  }
   peak_bytes_ = std::max(peak_bytes_, bytes);
-  peak_arenas_ = std::max(peak_arenas_, arenas.size());
+  peak_arenas_ = std::max(peak_arenas_, count);
   samples_.fetch_add(1);
 }
 

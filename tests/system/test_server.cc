@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
