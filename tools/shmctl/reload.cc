@@ -1,0 +1,73 @@
+// shmctl reload: a new worker in place of the one that serves.
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "capnp/message.h"
+
+#include "ipc/schema_convert.h"
+#include "tools/shmctl/command_line.h"
+#include "tools/shmctl/receipt_text.h"
+#include "tools/shmctl/report_json.h"
+#include "tools/shmctl/server_client.h"
+
+namespace baton::shmctl {
+namespace {
+
+namespace schema = ipc::schema;
+
+struct Options {
+  std::string name;
+  TimeoutOption timeout{900};
+  bool json = false;
+};
+
+absl::Status Reload(const std::string& run_directory, const Options& options) {
+  absl::StatusOr<ServerClient> client =
+      ServerClient::Connect(run_directory, options.name, options.timeout.duration());
+  if (!client.ok()) return client.status();
+  absl::StatusOr<ipc::ControlMessage> reply =
+      client->Call([](schema::Envelope::Builder ask) { ask.initReload().setTrigger("command"); },
+                   options.timeout.duration());
+  if (!reply.ok()) return reply.status();
+  if (!reply->envelope().isReloadReply()) {
+    return absl::InternalError(
+        absl::StrCat("server '", options.name, "' answered a reload with something else"));
+  }
+  const schema::ReloadReply::Reader answer = reply->envelope().getReloadReply();
+  const schema::Receipt::Reader receipt = answer.getReceipt();
+  if (answer.hasReceipt()) {
+    capnp::MallocMessageBuilder message;
+    message.setRoot(receipt);
+    if (options.json) {
+      PrintReport(message.getRoot<schema::Receipt>());
+    } else {
+      std::printf("%s\n", ReceiptText(receipt).c_str());
+    }
+  }
+  if (absl::Status error = ipc::ReadStatus(answer.getError()); !error.ok()) return error;
+  if (receipt.getOutcome() != "swapped") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "server '", options.name, "' was not reloaded (", receipt.getOutcome().cStr(),
+        "): ", receipt.getReason().size() > 0 ? receipt.getReason().cStr() : "its log says why"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddReload(CommandLine& line) {
+  CLI::App& verb = line.AddVerb(
+      "reload",
+      "Loads the model again into a new worker, waits until it serves, and prints the receipt. "
+      "Exits with 1 when the old worker was kept.",
+      "shmctl reload digits");
+  auto options = std::make_shared<Options>();
+  AddServerName(verb, options->name);
+  AddTimeout(verb, options->timeout, "How long to wait for it; the reload goes on after that");
+  AddJson(verb, options->json);
+  line.OnRun(verb, [&line, options] { return Reload(line.run_directory(), *options); });
+}
+
+}  // namespace baton::shmctl
