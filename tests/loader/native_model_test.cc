@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -155,6 +156,20 @@ TEST_F(NativeModelTest, FaultsCanDependOnTheEnvironment) {
   EXPECT_TRUE(Stage("load: fail, only_if: PROBE_MODE=bad").ok());
   ::setenv("PROBE_MODE", "bad", 1);
   EXPECT_FALSE(Stage("load: fail, only_if: PROBE_MODE=bad").ok());
+}
+
+// The probe's crash is a real one, also under sanitizers: tests of the runtime rest on it.
+TEST_F(NativeModelTest, ProbeDiesOfItsTrigger) {
+  const auto model = Start("behaviour: crash");
+  ASSERT_NE(model, nullptr);
+  BufferSink sink(model->signature(), 1024);
+  const TestTensor<int32_t> fine({665});
+  const TensorView fine_views[] = {fine.view()};
+  ASSERT_TRUE(model->Run(fine_views, sink).ok());
+  EXPECT_EQ(sink.As<int32_t>(0)[0], 665);
+  const TestTensor<int32_t> trigger({666});
+  const TensorView views[] = {trigger.view()};
+  EXPECT_EXIT((void)model->Run(views, sink), ::testing::KilledBySignal(SIGSEGV), "");
 }
 
 TEST_F(NativeModelTest, BadLibrariesNameTheFileAndWhatToDo) {
