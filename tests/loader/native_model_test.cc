@@ -129,6 +129,27 @@ TEST_F(NativeModelTest, TwoModelsKeepApart) {
   EXPECT_EQ(ToString(again->signature().outputs[0]), "data: uint8[?]");
 }
 
+// The template under tools/examples, as its model directory is built.
+TEST_F(NativeModelTest, TemplateShowsItsSecretInItsResults) {
+  const auto config =
+      LoadModelConfig(std::string(std::getenv("BATON_BINARY_DIR")) + "/models/affine");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ::setenv("AFFINE_SHIFT", "not a number, and secret", 1);
+  const absl::Status bad = StageModel(*config).status();
+  EXPECT_EQ(bad.message(), "model 'affine': secret AFFINE_SHIFT is not a number");
+  ::setenv("AFFINE_SHIFT", "0.5", 1);
+  const auto model = StageModel(*config);
+  ::unsetenv("AFFINE_SHIFT");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_TRUE((*model)->Upload(device_.Region((*model)->device_bytes())).ok());
+  BufferSink sink((*model)->signature(), 1024);
+  const TestTensor<float> input({0, 2});
+  const TensorView views[] = {input.view()};
+  ASSERT_TRUE((*model)->Run(views, sink).ok());
+  EXPECT_THAT(sink.As<float>(0), ::testing::ElementsAre(0.5f, 5.5f));
+  EXPECT_THAT(sink.As<float>(1), ::testing::ElementsAre(0.5f));
+}
+
 TEST_F(NativeModelTest, ExceptionsBecomeStatuses) {
   const absl::Status load = Stage("load: fail").status();
   EXPECT_EQ(load.code(), absl::StatusCode::kInternal);
