@@ -198,6 +198,11 @@ runtime::ChannelServer::Descriptors FakeServer::Descriptors(size_t index) const 
           .completion_bytes = kept.completion_bytes};
 }
 
+size_t FakeServer::opened_channels() const {
+  const std::lock_guard lock(mutex_);
+  return channels_.size();
+}
+
 void FakeServer::ShowReaped(uint64_t generation) {
   status_page().reaped_generation.store(generation, std::memory_order_release);
   status_page().epoch.fetch_add(1, std::memory_order_release);

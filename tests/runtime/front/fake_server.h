@@ -76,6 +76,7 @@ class FakeServer {
   // Of the channel that was opened as number `index`, from 0. Valid as long as
   // the server.
   runtime::ChannelServer::Descriptors Descriptors(size_t index) const;
+  size_t opened_channels() const;
   int closed_channels() const { return closed_.load(); }
 
   ipc::StatusPage& status_page() { return *reinterpret_cast<ipc::StatusPage*>(status_.data()); }
