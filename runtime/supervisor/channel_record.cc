@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/channel_layout.h"
 
 namespace baton::runtime {
@@ -18,8 +19,8 @@ namespace baton::runtime {
 namespace {
 
 absl::Status CheckMemoryFile(int fd, uint64_t bytes, const char* what) {
-  struct stat info{};
-  struct statfs system{};
+  struct stat info {};
+  struct statfs system {};
   if (::fstat(fd, &info) != 0 || ::fstatfs(fd, &system) != 0 || !S_ISREG(info.st_mode) ||
       (system.f_type != TMPFS_MAGIC && system.f_type != HUGETLBFS_MAGIC)) {
     return absl::InvalidArgumentError(
@@ -54,8 +55,7 @@ uint64_t CountWaitingRequests(const ChannelRecord& channel) {
   if (!ReadAt(channel.submission.get(), 0, header_bytes, sizeof(header_bytes))) return 0;
   uint32_t entries = 0;
   uint32_t ring_offset = 0;
-  std::memcpy(&entries, header_bytes + offsetof(ipc::SegmentHeader, ring_entries),
-              sizeof(entries));
+  std::memcpy(&entries, header_bytes + offsetof(ipc::SegmentHeader, ring_entries), sizeof(entries));
   std::memcpy(&ring_offset, header_bytes + offsetof(ipc::SegmentHeader, ring_offset),
               sizeof(ring_offset));
   uint64_t taken = 0;

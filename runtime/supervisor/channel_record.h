@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::runtime {

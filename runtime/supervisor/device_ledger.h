@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+
 #include "ipc/device.h"
 
 namespace baton::runtime {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/futex.h"
 
 namespace baton::runtime {

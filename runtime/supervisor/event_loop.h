@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::runtime {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/schema_convert.h"
 
 namespace baton::runtime {
@@ -34,9 +35,8 @@ FrontTable::Session* FrontTable::Find(SessionId id) {
 }
 
 uint32_t FrontTable::fronts() const {
-  return static_cast<uint32_t>(std::count_if(sessions_.begin(), sessions_.end(), [](auto& entry) {
-    return entry.second->is_front;
-  }));
+  return static_cast<uint32_t>(std::count_if(sessions_.begin(), sessions_.end(),
+                                             [](auto& entry) { return entry.second->is_front; }));
 }
 
 // ---- sessions ----
@@ -76,7 +76,8 @@ void FrontTable::Admit(ipc::ControlSocket socket) {
   }
   absl::Status watched = loop_.Watch(session->socket.fd(), [this, id] { Read(id); });
   if (watched.ok() && session->process) {
-    watched = loop_.Watch(session->process->pidfd(), [this, id] { Close(id, "its process ended"); });
+    watched =
+        loop_.Watch(session->process->pidfd(), [this, id] { Close(id, "its process ended"); });
   }
   if (!watched.ok()) {
     log_->error("refused a connection: {}", std::string(watched.message()));
@@ -220,8 +221,8 @@ absl::Status FrontTable::HandleOpenChannel(Session& session, ipc::ControlMessage
     ReplyError(session.id, call,
                absl::ResourceExhaustedError(absl::StrCat(
                    "there are ", session.channels.size(), " channels of this front and ",
-                   channels_.size(), " in all; at most ", limits_.max_channels_per_session,
-                   " and ", limits_.max_channels, " may be open. Close some, or share them")));
+                   channels_.size(), " in all; at most ", limits_.max_channels_per_session, " and ",
+                   limits_.max_channels, " may be open. Close some, or share them")));
     return absl::OkStatus();
   }
   ChannelRecord channel;
@@ -236,10 +237,10 @@ absl::Status FrontTable::HandleOpenChannel(Session& session, ipc::ControlMessage
   if (status.ok() && open.getHasEvent() && !channel.event.valid()) {
     status = absl::InvalidArgumentError("openChannel: the eventfd is missing");
   }
-  if (status.ok() && std::max(channel.submission_bytes, channel.completion_bytes) >
-                         limits_.max_segment_bytes) {
-    status = absl::InvalidArgumentError(absl::StrCat("openChannel: a segment of more than ",
-                                                     limits_.max_segment_bytes, " bytes"));
+  if (status.ok() &&
+      std::max(channel.submission_bytes, channel.completion_bytes) > limits_.max_segment_bytes) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("openChannel: a segment of more than ", limits_.max_segment_bytes, " bytes"));
   }
   if (!status.ok()) {
     ReplyError(session.id, call, status);
@@ -322,8 +323,8 @@ void FrontTable::OfferArena(SessionId id, const ipc::ArenaExport& arena) {
   auto offer = message.initRoot<Envelope>().initImportArena();
   offer.setGeneration(arena.generation);
   offer.setBytes(arena.bytes);
-  offer.setToken(kj::arrayPtr(reinterpret_cast<const capnp::byte*>(arena.token.data()),
-                              arena.token.size()));
+  offer.setToken(
+      kj::arrayPtr(reinterpret_cast<const capnp::byte*>(arena.token.data()), arena.token.size()));
   const int fd = arena.fd.get();
   Reply(id, message, std::span(&fd, arena.fd.valid() ? 1 : 0));
 }

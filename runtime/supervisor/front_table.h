@@ -26,6 +26,7 @@
 
 #include "absl/status/status.h"
 #include "capnp/message.h"
+
 #include "ipc/control_socket.h"
 #include "ipc/device.h"
 #include "ipc/process.h"
@@ -107,8 +108,8 @@ class FrontTable {
     bool is_front = false;
     bool wants_device = false;
     std::set<uint64_t> channels;
-    std::set<uint64_t> mapped;        // generations
-    std::set<uint64_t> mapping;       // of these, the ones not yet answered
+    std::set<uint64_t> mapped;   // generations
+    std::set<uint64_t> mapping;  // of these, the ones not yet answered
   };
 
   void Admit(ipc::ControlSocket socket);

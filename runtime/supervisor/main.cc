@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+
 #include "runtime/supervisor/supervisor.h"
 
 namespace {
@@ -56,8 +57,9 @@ int main(int argc, char** argv) {
   int ready_fd = -1;
   double wedge_timeout_s = 0;
   double heartbeat_timeout_s = absl::ToDoubleSeconds(options.heartbeat_timeout);
-  CLI::App app("Serves one model: spawns and replaces its worker, and proves that the memory of "
-               "the one before was freed.\nExample: baton-supervisor models/digits --name digits");
+  CLI::App app(
+      "Serves one model: spawns and replaces its worker, and proves that the memory of "
+      "the one before was freed.\nExample: baton-supervisor models/digits --name digits");
   app.add_option("directory", options.directory, "model directory, with config.yaml")->required();
   app.add_option("--name", options.name, "the server's name (default: as config.yaml says)");
   app.add_option("--secrets", options.secrets_directory, "directory of secrets");

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "capnp/message.h"
+
 #include "ipc/pages.h"
 #include "ipc/schema/receipt.capnp.h"
 #include "ipc/unique_fd.h"

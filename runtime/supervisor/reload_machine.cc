@@ -26,37 +26,6 @@ int64_t SoonerOf(int64_t a, int64_t b) {
 ReloadMachine::ReloadMachine(loader::ReloadPolicy policy, BackoffPolicy backoff)
     : policy_(policy), backoff_(backoff) {}
 
-bool ReloadMachine::Allowed(State from, State to) {
-  switch (from) {
-    case State::kStarting:
-      return to == State::kServing || to == State::kClosing;
-    case State::kServing:
-      return to == State::kStaging || to == State::kClosing || to == State::kHolding;
-    case State::kStaging:
-      return to == State::kHolding || to == State::kServing || to == State::kClosing;
-    case State::kHolding:
-      return to == State::kDraining;
-    case State::kDraining:
-      return to == State::kClosing || to == State::kServing;
-    case State::kClosing:
-      return to == State::kExiting;
-    case State::kExiting:
-      return to == State::kConfirming;
-    case State::kConfirming:
-      return to == State::kAdmitting || to == State::kUnavailable || to == State::kStopped;
-    case State::kAdmitting:
-      return to == State::kRemapping || to == State::kClosing || to == State::kUnavailable;
-    case State::kRemapping:
-      return to == State::kServing || to == State::kClosing;
-    case State::kUnavailable:
-      return to == State::kAdmitting || to == State::kClosing || to == State::kStopped;
-    case State::kStopping:  // shown, never a step
-    case State::kStopped:
-      break;
-  }
-  return false;
-}
-
 State ReloadMachine::state() const {
   return stopping_ && step_ != State::kStopped ? State::kStopping : step_;
 }
@@ -244,8 +213,7 @@ void ReloadMachine::OnTimeout() {
   if (passed(spawn_at_ns_)) SpawnWhenDue();
   if (passed(load_deadline_ns_)) {
     OnNextLost(absl::StrCat("it was not ", next_.phase == Phase::kStaging ? "staged" : "ready",
-                            " within load_timeout (",
-                            absl::FormatDuration(policy_.load_timeout),
+                            " within load_timeout (", absl::FormatDuration(policy_.load_timeout),
                             "); raise reload.load_timeout if it needs longer"));
   }
   if (passed(step_deadline_ns_)) OnStepTimeout();
@@ -278,9 +246,9 @@ void ReloadMachine::OnStepTimeout() {
       step_deadline_ns_ = After(policy_.cleanup_timeout);
       break;
     case State::kConfirming:
-      reason_ = absl::StrCat("device memory of generation ", old_.generation,
-                             " is not confirmed freed (", verdict_,
-                             "); nothing may allocate before it is");
+      reason_ =
+          absl::StrCat("device memory of generation ", old_.generation, " is not confirmed freed (",
+                       verdict_, "); nothing may allocate before it is");
       Emit(Action::kUnconfirmed, old_.generation);
       if (stopping_) Stopped();
       break;
@@ -399,8 +367,8 @@ void ReloadMachine::ScheduleSpawn() {
   }
   // 2^20 * 100 ms is more than any limit that makes sense.
   const auto doublings = static_cast<int>(std::min<uint64_t>(failures_ - 2, 20));
-  const absl::Duration delay = std::min(backoff_.first * (int64_t{1} << doublings),
-                                        backoff_.longest);
+  const absl::Duration delay =
+      std::min(backoff_.first * (int64_t{1} << doublings), backoff_.longest);
   absl::StrAppend(&reason_, "; trying again in ", absl::FormatDuration(delay), " (failure ",
                   failures_, " in a row)");
   spawn_at_ns_ = After(delay);

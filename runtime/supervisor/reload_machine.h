@@ -45,6 +45,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "ipc/pages.h"
 #include "loader/model_config.h"
 
@@ -62,14 +63,14 @@ struct ReloadEvent {
     kReloadRequested,  // detail: the trigger
     kWorkerStaged,
     kWorkerReady,
-    kWorkerFailed,     // it said so, or is wedged, or broke the protocol; detail: why
-    kWorkerExited,     // pidfd ready and reaped, wanted or not; detail: how
+    kWorkerFailed,  // it said so, or is wedged, or broke the protocol; detail: why
+    kWorkerExited,  // pidfd ready and reaped, wanted or not; detail: how
     kHeld,
-    kImportsClosed,    // nobody maps that generation, as far as fronts answered or died
+    kImportsClosed,  // nobody maps that generation, as far as fronts answered or died
     kImportsMapped,
-    kConfirmed,        // the kernel says that the generation's device memory is gone
-    kNotConfirmed,     // it does not; detail: the verdict. May come many times
-    kTimeout,          // deadline_ns() has passed
+    kConfirmed,     // the kernel says that the generation's device memory is gone
+    kNotConfirmed,  // it does not; detail: the verdict. May come many times
+    kTimeout,       // deadline_ns() has passed
     kStop,
   };
   Kind kind;
@@ -80,18 +81,18 @@ inline constexpr int kReloadEventKinds = static_cast<int>(ReloadEvent::Kind::kSt
 
 struct ReloadAction {
   enum class Kind {
-    kBegin,             // a reload starts (detail: trigger): open its receipt
-    kJoin,              // what was asked for now is served by the reload that runs already
-    kEnter,             // the step is now `step`: publish it
-    kSpawn,             // start worker `generation`, with the last good secrets or the newest
-    kAdmit,             // it may allocate
+    kBegin,  // a reload starts (detail: trigger): open its receipt
+    kJoin,   // what was asked for now is served by the reload that runs already
+    kEnter,  // the step is now `step`: publish it
+    kSpawn,  // start worker `generation`, with the last good secrets or the newest
+    kAdmit,  // it may allocate
     kServe,
     kHold,
     kExit,
-    kKill,              // SIGKILL; harmless when it is dead already
-    kCloseImports,      // ask for kImportsClosed
-    kCutOffClosers,     // fronts that have not closed it are disconnected
-    kMapImports,        // ask for kImportsMapped
+    kKill,           // SIGKILL; harmless when it is dead already
+    kCloseImports,   // ask for kImportsClosed
+    kCutOffClosers,  // fronts that have not closed it are disconnected
+    kMapImports,     // ask for kImportsMapped
     kCutOffMappers,
     kConfirm,           // ask until kConfirmed
     kUnconfirmed,       // confirm_timeout passed: make the verdict visible, go on asking
@@ -188,15 +189,15 @@ class ReloadMachine {
   uint64_t last_generation_ = 0;
   bool again_ = false;  // asked for while a reload ran
   std::string again_trigger_;
-  uint64_t failures_ = 0;        // workers lost since the last healthy one
-  int newest_failures_ = 0;      // how often the newest secrets did not come up
-  bool kill_sent_ = false;       // EXITING: the cleanup_timeout has passed
-  std::string verdict_;          // the last kNotConfirmed
+  uint64_t failures_ = 0;    // workers lost since the last healthy one
+  int newest_failures_ = 0;  // how often the newest secrets did not come up
+  bool kill_sent_ = false;   // EXITING: the cleanup_timeout has passed
+  std::string verdict_;      // the last kNotConfirmed
   std::string reason_;
-  std::string stop_reason_;      // nobody asked for it
+  std::string stop_reason_;  // nobody asked for it
   int64_t now_ns_ = 0;
   int64_t step_deadline_ns_ = 0;
-  int64_t load_deadline_ns_ = 0;   // of next_
+  int64_t load_deadline_ns_ = 0;  // of next_
   int64_t spawn_at_ns_ = 0;
   int64_t healthy_at_ns_ = 0;
   std::vector<ReloadAction> actions_;

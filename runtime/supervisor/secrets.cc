@@ -18,8 +18,9 @@
 #include "absl/strings/str_cat.h"
 #include "capnp/message.h"
 #include "capnp/serialize.h"
-#include "ipc/schema/control.capnp.h"
 #include "kj/exception.h"
+
+#include "ipc/schema/control.capnp.h"
 
 namespace baton::runtime {
 
@@ -65,8 +66,7 @@ class Reader {
 void Reader::ReadDirectory(const fs::path& directory) {
   std::vector<fs::path> entries;
   std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end;
-       it.increment(error)) {
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     if (it->path().filename().native().front() == '.') continue;
     if (entries.size() == kMaxDirectoryEntries) {
       Problem(absl::StrCat(directory.native(), ": more than ", kMaxDirectoryEntries,

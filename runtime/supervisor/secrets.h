@@ -34,6 +34,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/unique_fd.h"
 
 namespace baton::runtime {
@@ -59,10 +60,10 @@ struct WipingAllocator {
 using SecretBytes = std::vector<char, WipingAllocator<char>>;
 
 struct SecretsLimits {
-  uint64_t max_secret_bytes = 64 * 1024;          // one value
-  uint64_t max_file_bytes = 1024 * 1024;          // one dotenv file
-  uint64_t max_secrets_total_bytes = 1024 * 1024; // all keys and values
-  uint32_t max_secrets = 4096;                    // how many
+  uint64_t max_secret_bytes = 64 * 1024;           // one value
+  uint64_t max_file_bytes = 1024 * 1024;           // one dotenv file
+  uint64_t max_secrets_total_bytes = 1024 * 1024;  // all keys and values
+  uint32_t max_secrets = 4096;                     // how many
 };
 
 struct SecretsSnapshot {

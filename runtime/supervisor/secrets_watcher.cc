@@ -33,8 +33,7 @@ std::string Absolute(const std::string& directory) {
 
 }  // namespace
 
-SecretsWatcher::SecretsWatcher(std::string directory, int64_t now_ns,
-                               SecretsWatcherOptions options)
+SecretsWatcher::SecretsWatcher(std::string directory, int64_t now_ns, SecretsWatcherOptions options)
     : directory_(Absolute(directory)), options_(options) {
   if (options_.use_inotify) inotify_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   RefreshWatches();  // before the first look, so that nothing falls between
@@ -80,8 +79,7 @@ void SecretsWatcher::Unsettle(int64_t now_ns) {
   if (settle_by_ns_ == 0) {
     settle_by_ns_ = now_ns + absl::ToInt64Nanoseconds(options_.settle_limit);
   }
-  settle_at_ns_ =
-      std::min(now_ns + absl::ToInt64Nanoseconds(options_.settle_delay), settle_by_ns_);
+  settle_at_ns_ = std::min(now_ns + absl::ToInt64Nanoseconds(options_.settle_delay), settle_by_ns_);
 }
 
 // Whether anything happened that may matter.

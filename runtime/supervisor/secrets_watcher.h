@@ -21,6 +21,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+
 #include "ipc/unique_fd.h"
 #include "runtime/supervisor/secrets.h"
 
@@ -70,9 +71,9 @@ class SecretsWatcher {
   ipc::UniqueFd inotify_;
   std::map<int, Watch> watches_;
   SecretsSnapshot current_;
-  SecretsSnapshot seen_;       // at the last look, settled or not
+  SecretsSnapshot seen_;  // at the last look, settled or not
   int64_t next_poll_ns_ = 0;
-  int64_t settle_at_ns_ = 0;   // 0: nothing happened
+  int64_t settle_at_ns_ = 0;  // 0: nothing happened
   int64_t settle_by_ns_ = 0;
 };
 

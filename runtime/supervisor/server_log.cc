@@ -5,9 +5,9 @@
 namespace baton::runtime {
 
 ServerLog MakeServerLog(const std::string& server) {
-  auto log = std::make_shared<spdlog::logger>(server,
-                                              std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  log->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%l] [server %n] %v");  // as the workers' lines
+  auto log =
+      std::make_shared<spdlog::logger>(server, std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %n: %v");
   log->flush_on(spdlog::level::trace);
   return log;
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+
 #include "ipc/pages.h"
 #include "ipc/segment.h"
 #include "ipc/unique_fd.h"

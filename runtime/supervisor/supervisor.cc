@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+
 #include "runtime/supervisor/supervisor_core.h"
 
 namespace baton::runtime {

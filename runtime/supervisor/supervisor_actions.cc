@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/futex.h"
 #include "runtime/supervisor/supervisor_core.h"
 

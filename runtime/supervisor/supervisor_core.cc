@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "ipc/segment.h"
@@ -38,8 +39,8 @@ int64_t Sooner(int64_t a, int64_t b) {
 
 absl::Status CheckDevice(const std::string& device) {
   if (device == "host") return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("there is no device '", device,
-                                                 "' in this build: write `device: host`"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("there is no device '", device, "' in this build: write `device: host`"));
 }
 
 }  // namespace
@@ -66,9 +67,9 @@ absl::StatusOr<std::unique_ptr<SupervisorCore>> SupervisorCore::Create(Superviso
   if (!pages.ok()) return pages.status();
   absl::StatusOr<std::unique_ptr<EventLoop>> loop = EventLoop::Create();
   if (!loop.ok()) return loop.status();
-  std::unique_ptr<SupervisorCore> core(
-      new SupervisorCore(std::move(options), *std::move(config), *std::move(folder),
-                         *std::move(pages), *std::move(loop)));
+  std::unique_ptr<SupervisorCore> core(new SupervisorCore(std::move(options), *std::move(config),
+                                                          *std::move(folder), *std::move(pages),
+                                                          *std::move(loop)));
   if (absl::Status status = core->SetUp(); !status.ok()) return status;
   return core;
 }
@@ -246,18 +247,17 @@ void SupervisorCore::CheckWorkers(int64_t now_ns) {
   if (!serving || Worker(serve_told_) == nullptr) return;
   // Relaxed: hints about time, each read on its own.
   const int64_t busy_since = page.busy_since_ns.load(std::memory_order_relaxed);
-  const int64_t beat =
-      std::max(page.heartbeat_ns.load(std::memory_order_relaxed), serve_told_ns_);
+  const int64_t beat = std::max(page.heartbeat_ns.load(std::memory_order_relaxed), serve_told_ns_);
   const auto exceeds = [](int64_t ns, absl::Duration limit) {
     return limit > absl::ZeroDuration() && absl::Nanoseconds(ns) > limit;
   };
   if (busy_since > serve_told_ns_ ? exceeds(now_ns - busy_since, options_.wedge_timeout)
                                   : exceeds(now_ns - beat, options_.heartbeat_timeout)) {
     const int64_t since = busy_since > serve_told_ns_ ? busy_since : beat;
-    const std::string what = absl::StrCat(
-        busy_since > serve_told_ns_ ? "it is wedged: one request has run for "
-                                    : "it is wedged: no heartbeat for ",
-        absl::FormatDuration(absl::Nanoseconds(now_ns - since)));
+    const std::string what =
+        absl::StrCat(busy_since > serve_told_ns_ ? "it is wedged: one request has run for "
+                                                 : "it is wedged: no heartbeat for ",
+                     absl::FormatDuration(absl::Nanoseconds(now_ns - since)));
     log_->error("generation {}: {}", serve_told_, what);
     serve_told_ns_ = now_ns;  // once is enough; the next check is a limit away
     Push(ReloadEvent::Kind::kWorkerFailed, serve_told_, what);

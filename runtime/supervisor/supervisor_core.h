@@ -132,28 +132,28 @@ class SupervisorCore : private FrontTable::Owner {
   std::optional<Signature> signature_;  // of every generation, once one has served
   uint64_t max_request_bytes_ = 0;
   uint64_t last_spawned_ = 0;
-  uint64_t serve_told_ = 0;             // the generation that was last told to serve
+  uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;
   int64_t started_ns_ = 0;
-  int64_t hold_started_ns_ = 0;         // 0: nobody waits
+  int64_t hold_started_ns_ = 0;  // 0: nobody waits
   int64_t expected_gap_ns_ = 0;
   uint64_t reloads_ = 0;
-  uint64_t restarts_ = 0;               // workers that ended without being told to
+  uint64_t restarts_ = 0;  // workers that ended without being told to
 
   std::optional<ReceiptDraft> draft_;
-  uint64_t failed_before_ = 0;          // counters when the hold began
+  uint64_t failed_before_ = 0;  // counters when the hold began
   uint64_t expired_before_ = 0;
-  std::vector<Waiter> waiting_now_;     // for the reload that runs
-  std::vector<Waiter> waiting_next_;    // for the one after it
-  std::vector<Waiter> unwelcomed_;      // fronts that came before the first generation served
+  std::vector<Waiter> waiting_now_;   // for the reload that runs
+  std::vector<Waiter> waiting_next_;  // for the one after it
+  std::vector<Waiter> unwelcomed_;    // fronts that came before the first generation served
 
-  uint64_t confirming_ = 0;             // the generation that is being asked about
+  uint64_t confirming_ = 0;  // the generation that is being asked about
   int freed_in_a_row_ = 0;
   int asks_ = 0;
   int64_t next_ask_ns_ = 0;
   int64_t next_name_ns_ = 0;
-  DeviceVerdict verdict_;               // the last one
-  std::string last_verdict_ = "none";   // for status
+  DeviceVerdict verdict_;              // the last one
+  std::string last_verdict_ = "none";  // for status
 
   absl::StatusCode failure_code_ = absl::StatusCode::kFailedPrecondition;
   bool stopped_ = false;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/futex.h"
 #include "ipc/schema_convert.h"
 #include "runtime/supervisor/supervisor_core.h"
@@ -72,8 +73,7 @@ void SupervisorCore::FinishReceipt(const std::string& outcome, const std::string
   }
   // Relaxed: counters.
   if (hold_started_ns_ != 0 || draft.gap_ns != 0) {
-    draft.requests_failed =
-        pages_.worker().failed.load(std::memory_order_relaxed) - failed_before_;
+    draft.requests_failed = pages_.worker().failed.load(std::memory_order_relaxed) - failed_before_;
     draft.requests_expired =
         pages_.worker().expired.load(std::memory_order_relaxed) - expired_before_;
   }
@@ -84,8 +84,8 @@ void SupervisorCore::FinishReceipt(const std::string& outcome, const std::string
     AnswerWaiters(absl::OkStatus());
   } else if (outcome == "kept-old") {
     log_->error("generation {} serves on: {}", draft.generation, reason);
-    AnswerWaiters(absl::AbortedError(
-        absl::StrCat("generation ", draft.generation, " serves on: ", reason)));
+    AnswerWaiters(
+        absl::AbortedError(absl::StrCat("generation ", draft.generation, " serves on: ", reason)));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "ipc/futex.h"
 #include "ipc/schema_convert.h"
 #include "runtime/supervisor/supervisor_core.h"
@@ -73,8 +74,8 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
     case Envelope::CHANNEL_REMOVED:
       break;
     default:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "it said ", static_cast<int>(envelope.which()), ", which no worker says"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("it said ", static_cast<int>(envelope.which()), ", which no worker says"));
   }
   return absl::OkStatus();
 }

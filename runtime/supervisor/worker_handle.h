@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "baton/tensor.h"
 #include "ipc/control_socket.h"
 #include "ipc/device.h"
@@ -69,8 +70,8 @@ class WorkerHandle {
   Signature signature;
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
-  ipc::ArenaExport arena;      // from `ready`; its fd is invalid when there is none
-  int64_t hung_up_ns = 0;      // when its socket ended; 0: it has not
+  ipc::ArenaExport arena;  // from `ready`; its fd is invalid when there is none
+  int64_t hung_up_ns = 0;  // when its socket ended; 0: it has not
 
  private:
   WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process, ipc::ControlSocket socket);

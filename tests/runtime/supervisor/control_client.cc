@@ -1,14 +1,15 @@
 #include "tests/runtime/supervisor/control_client.h"
 
+#include <poll.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "capnp/compat/json.h"
 #include "capnp/message.h"
+
 #include "ipc/poll_fd.h"
 #include "ipc/schema_convert.h"
-
-#include <poll.h>
 
 namespace baton::testing {
 
@@ -16,8 +17,8 @@ namespace schema = ipc::schema;
 
 absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& run_directory,
                                                      const std::string& name) {
-  auto socket = ipc::ControlSocket::Connect(
-      absl::StrCat(run_directory, "/", name, "/control.sock"), absl::Minutes(1));
+  auto socket = ipc::ControlSocket::Connect(absl::StrCat(run_directory, "/", name, "/control.sock"),
+                                            absl::Minutes(1));
   if (!socket.ok()) return socket.status();
   ControlClient client;
   client.socket_ = *std::move(socket);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ipc/control_socket.h"
 #include "ipc/schema/control.capnp.h"
 #include "ipc/schema/receipt.capnp.h"

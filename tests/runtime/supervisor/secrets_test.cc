@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "capnp/serialize.h"
+
 #include "ipc/schema/control.capnp.h"
 
 namespace baton::runtime {
@@ -66,11 +67,11 @@ TEST_F(SecretsTest, A11_Dotenv) {
         "export EXPORTED=yes\n"
         "HASH=pass#word\n"
         "LAST=no line end");
-  EXPECT_THAT(Read(), ElementsAre(Pair("DOUBLE", "in quotes # kept"), Pair("EMPTY", ""),
-                                  Pair("EQUALS", "a==b"), Pair("EXPORTED", "yes"),
-                                  Pair("HALF", "\"open"), Pair("HASH", "pass#word"),
-                                  Pair("LAST", "no line end"), Pair("ONE", "\""),
-                                  Pair("PLAIN", "value with spaces"), Pair("SINGLE", " padded ")));
+  EXPECT_THAT(Read(),
+              ElementsAre(Pair("DOUBLE", "in quotes # kept"), Pair("EMPTY", ""),
+                          Pair("EQUALS", "a==b"), Pair("EXPORTED", "yes"), Pair("HALF", "\"open"),
+                          Pair("HASH", "pass#word"), Pair("LAST", "no line end"), Pair("ONE", "\""),
+                          Pair("PLAIN", "value with spaces"), Pair("SINGLE", " padded ")));
   EXPECT_THAT(snapshot_.problems, IsEmpty());
 }
 

@@ -80,8 +80,8 @@ bool SupervisorFixture::LogHas(const std::string& text) const {
 std::string SupervisorFixture::AskForSecret() {
   auto front = server_->Attach();
   if (!front.ok()) return front.status().ToString();
-  auto channel = (*front)->OpenChannel({.request_arena_bytes = 65536,
-                                        .response_arena_bytes = 262144});
+  auto channel =
+      (*front)->OpenChannel({.request_arena_bytes = 65536, .response_arena_bytes = 262144});
   if (!channel.ok()) return channel.status().ToString();
   auto request = channel->NewRequest({{"data", DType::kUInt8, {1}}});
   if (!request.ok()) return request.status().ToString();

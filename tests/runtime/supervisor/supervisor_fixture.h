@@ -43,7 +43,6 @@ class SupervisorFixture : public ::testing::Test {
   // What the `env` model answers: the secret as its worker sees it.
   std::string AskForSecret();
 
-
   TempDirectory temp_;
   const std::string run_directory_;
   const std::string secrets_;
