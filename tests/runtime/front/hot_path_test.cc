@@ -1,0 +1,248 @@
+// R13: in steady state a request costs no heap allocation, no system call and
+// no page fault, on either side.
+//
+// Not built with sanitizers: they allocate, call and fault themselves.
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "tests/runtime/front/fake_server.h"
+
+// ---- Every allocation of this program is counted ------------------------------------------------
+
+namespace {
+std::atomic<uint64_t> allocations{0};
+void Count() { allocations.fetch_add(1, std::memory_order_relaxed); }
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(size_t bytes);
+void* __libc_calloc(size_t count, size_t bytes);
+void* __libc_realloc(void* old, size_t bytes);
+void* __libc_memalign(size_t alignment, size_t bytes);
+
+// operator new ends in these, too.
+void* malloc(size_t bytes) {
+  Count();
+  return __libc_malloc(bytes);
+}
+void* calloc(size_t count, size_t bytes) {
+  Count();
+  return __libc_calloc(count, bytes);
+}
+void* realloc(void* old, size_t bytes) {
+  Count();
+  return __libc_realloc(old, bytes);
+}
+void* aligned_alloc(size_t alignment, size_t bytes) {
+  Count();
+  return __libc_memalign(alignment, bytes);
+}
+}
+
+namespace baton::test {
+namespace {
+
+constexpr int kRequests = 10'000;
+constexpr int kBatch = 500;
+
+// x: float32[16] -> y: float32[16]
+Signature FixedSignature() {
+  return {.inputs = {{.name = "x", .dtype = DType::kFloat32, .shape = {16}}},
+          .outputs = {{.name = "y", .dtype = DType::kFloat32, .shape = {16}}}};
+}
+
+struct Costs {
+  uint64_t allocations = 0;
+  uint64_t faults = 0;
+  uint64_t syscalls = 0;
+  bool none() const { return allocations == 0 && faults == 0 && syscalls == 0; }
+};
+
+std::atomic<uint64_t> syscalls{0};
+
+// Both threads together: the process has no others that do anything meanwhile.
+Costs Now() {
+  rusage usage;
+  ::getrusage(RUSAGE_SELF, &usage);
+  return {.allocations = allocations.load(),
+          .faults = static_cast<uint64_t>(usage.ru_minflt + usage.ru_majflt),
+          .syscalls = syscalls.load()};
+}
+
+Costs Since(const Costs& before) {
+  const Costs now = Now();
+  return {.allocations = now.allocations - before.allocations,
+          .faults = now.faults - before.faults,
+          .syscalls = now.syscalls - before.syscalls};
+}
+
+// A service's thread and a worker's, both with something to do all the time.
+class HotPath {
+ public:
+  HotPath()
+      : server_(FixedSignature()),
+        model_(Double, FixedSignature()),
+        channel_(server_.Open({.max_spin = absl::Seconds(10)})),
+        worker_(server_, 0, 1, model_, /*busy=*/true) {}
+
+  // The three ways to wait. Each gives whether it went well.
+  bool Call() {
+    absl::StatusOr<Request> request = channel_.NewRequest();
+    if (!request.ok()) return false;
+    request->input<float>(0)[0] = 21;
+    const absl::StatusOr<Response> response = channel_.Call(*std::move(request));
+    return response.ok() && response->output<float>(size_t{0})[0] == 42;
+  }
+  bool Poll() {
+    absl::StatusOr<Request> request = channel_.NewRequest();
+    if (!request.ok()) return false;
+    request->input<float>(0)[0] = 21;
+    if (!channel_.Submit(*std::move(request)).ok()) return false;
+    std::optional<Outcome> outcome;
+    while (!outcome) outcome = channel_.Poll();
+    return outcome->response.ok() && outcome->response->output<float>(size_t{0})[0] == 42;
+  }
+
+ private:
+  FakeServer server_;
+  FunctionModel model_;
+  Channel channel_;
+  WorkerThread worker_;
+};
+
+// ---- Counting system calls ----------------------------------------------------------------------
+
+// From here on every system call of every thread of this process is refused
+// with SIGSYS and counted, but for those that a test needs to report and end.
+void OnSyscall(int, siginfo_t*, void*) { syscalls.fetch_add(1, std::memory_order_relaxed); }
+
+bool TrapSyscalls() {
+  struct sigaction action {};
+  action.sa_sigaction = &OnSyscall;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  if (::sigaction(SIGSYS, &action, nullptr) != 0) return false;
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
+  const auto allow = [](uint32_t number) {
+    return std::array<sock_filter, 2>{sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+                                      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  };
+  std::vector<sock_filter> filter = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const uint32_t number :
+       {uint32_t{SYS_write}, uint32_t{SYS_exit_group}, uint32_t{SYS_rt_sigreturn},
+        uint32_t{SYS_getrusage}, uint32_t{SYS_restart_syscall}}) {
+    for (const sock_filter& step : allow(number)) filter.push_back(step);
+  }
+  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP));
+  sock_fprog program{.len = static_cast<unsigned short>(filter.size()), .filter = filter.data()};
+  return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+}
+
+// ---- In a child, whose threads can all be trapped at once ---------------------------------------
+
+enum Exit : int { kDone = 0, kFailedRequest = 1, kNoSeccomp = 2, kNoTrap = 3 };
+
+struct Report {
+  Costs total;
+  // The batch of requests that cost least: a stray fault or a spin that ran out
+  // because somebody else had the CPU is not the request's.
+  Costs best;
+};
+
+Report InChild(bool (HotPath::*request)()) {
+  int fds[2];
+  EXPECT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto* hot = new HotPath();  // leaked: there is no way to end threads after the trap
+    for (int i = 0; i < 2'000; ++i) {
+      if (!(hot->*request)()) ::_exit(kFailedRequest);
+    }
+    if (!TrapSyscalls()) ::_exit(kNoSeccomp);
+    // The trap works: this one is counted.
+    ::syscall(SYS_getppid);
+    if (syscalls.exchange(0) == 0) ::_exit(kNoTrap);
+    for (int i = 0; i < 100; ++i) {
+      if (!(hot->*request)()) ::_exit(kFailedRequest);
+    }
+    Report report;
+    report.best.allocations = report.best.faults = report.best.syscalls = ~uint64_t{0} >> 2;
+    const Costs start = Now();
+    for (int batch = 0; batch < kRequests / kBatch; ++batch) {
+      const Costs before = Now();
+      for (int i = 0; i < kBatch; ++i) {
+        if (!(hot->*request)()) ::_exit(kFailedRequest);
+      }
+      const Costs costs = Since(before);
+      if (costs.faults + costs.syscalls < report.best.faults + report.best.syscalls) {
+        report.best = costs;
+      }
+    }
+    report.total = Since(start);
+    static_cast<void>(::write(fds[1], &report, sizeof(report)));
+    ::_exit(kDone);
+  }
+  ::close(fds[1]);
+  Report report;
+  const ssize_t got = ::read(fds[0], &report, sizeof(report));
+  ::close(fds[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status)) << "killed by signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), kDone);
+  EXPECT_EQ(got, static_cast<ssize_t>(sizeof(report)));
+  return report;
+}
+
+// A front that polls never sleeps, so that not one system call is excused.
+TEST(HotPath, PolledRequestsCostNothing) {  // R13
+  const Report report = InChild(&HotPath::Poll);
+  EXPECT_EQ(report.total.allocations, 0u);
+  EXPECT_EQ(report.total.syscalls, 0u);
+  EXPECT_EQ(report.best.faults, 0u);
+}
+
+// A call that waits too long sleeps, and then the futex is called for. Where
+// both sides have a CPU, there are batches in which none does.
+TEST(HotPath, CallsCostNothingWhileBothSidesRun) {  // R13
+  const Report report = InChild(&HotPath::Call);
+  EXPECT_EQ(report.total.allocations, 0u);
+  cpu_set_t cpus;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+  if (CPU_COUNT(&cpus) > 1) {
+    EXPECT_EQ(report.best.syscalls, 0u);
+  }
+  EXPECT_EQ(report.best.faults, 0u);
+}
+
+// The counters count.
+TEST(HotPath, AllocationsAreCounted) {
+  const Costs before = Now();
+  // Volatile, so that the compiler cannot leave it out.
+  std::vector<int>* volatile vector = new std::vector<int>(100);
+  delete vector;
+  EXPECT_EQ(Since(before).allocations, 2u);
+}
+
+}  // namespace
+}  // namespace baton::test
