@@ -246,6 +246,7 @@ void ChannelCore::ExpireBefore(int64_t now) {
       earliest_deadline_ns_ = std::min(earliest_deadline_ns_, slot.deadline_ns);
       continue;
     }
+    // For the words only; SYNC: request_taken.
     const uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
     Detach(slot);
     FinishUser(i, absl::DeadlineExceededError(absl::StrCat(
@@ -304,7 +305,7 @@ void ChannelCore::Settle() {
     settled_reaped_ = reaped;  // its successor's record has told all there is to know
     return;
   }
-  const uint64_t taken = worker.taken.load(std::memory_order_acquire);
+  const uint64_t taken = worker.taken.load(std::memory_order_acquire);  // SYNC: request_taken
   std::atomic_thread_fence(std::memory_order_acquire);
   // A successor that began meanwhile may have taken requests already: then its
   // record is what counts.
@@ -347,7 +348,7 @@ void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
   const ipc::StatusPage& status = session_->status_page();
   // Everything that is waited for, as it was before the last look at it.
   const uint32_t wakes = worker.wake_count.load(std::memory_order_acquire);
-  const uint32_t epoch = status.epoch.load(std::memory_order_acquire);
+  const uint32_t epoch = status.epoch.load(std::memory_order_acquire);  // SYNC: status_changed
   const uint32_t event = session_->event_word().load(std::memory_order_acquire);
   // SYNC: front_sleeps. The flag, a full fence, then the last look.
   front_state().sleeping.store(ipc::kFrontOnFutex, std::memory_order_relaxed);

@@ -43,7 +43,7 @@ absl::StatusOr<ipc::Segment> MapPage(int fd, uint64_t magic, const char* what) {
       ipc::Segment::Map(fd, ipc::kPageBytes, ipc::SegmentAccess::kReadOnly);
   if (!page.ok()) return page.status();
   const auto* view = reinterpret_cast<const Page*>(page->data());
-  const uint32_t version = view->version.load(std::memory_order_acquire);
+  const uint32_t version = view->version.load(std::memory_order_acquire);  // SYNC: page_ready
   if (version >> 16 != ipc::kPageVersion >> 16) {
     return BadWelcome(absl::StrCat(what, " has version ", version >> 16));
   }
