@@ -32,16 +32,10 @@
 #include "ipc/process.h"
 #include "runtime/supervisor/channel_record.h"
 #include "runtime/supervisor/event_loop.h"
+#include "runtime/supervisor/front_limits.h"
 #include "runtime/supervisor/server_log.h"
 
 namespace baton::runtime {
-
-struct FrontLimits {
-  uint32_t max_sessions = 1024;
-  uint32_t max_channels = 4096;
-  uint32_t max_channels_per_session = 512;
-  uint64_t max_segment_bytes = uint64_t{512} << 30;
-};
 
 class FrontTable {
  public:

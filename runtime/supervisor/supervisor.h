@@ -21,6 +21,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "runtime/supervisor/front_limits.h"
+
 namespace baton::runtime {
 
 struct SupervisorOptions {
@@ -44,6 +46,8 @@ struct SupervisorOptions {
   // A worker that runs no request and says nothing for this long is wedged too
   // (it beats ten times a second). Zero: no limit.
   absl::Duration heartbeat_timeout = absl::Seconds(10);
+
+  FrontLimits limits;
 
   // Called once, when the first generation serves.
   std::function<void(const std::string& name, uint64_t generation)> on_ready;

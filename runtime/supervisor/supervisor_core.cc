@@ -83,7 +83,7 @@ SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig co
       log_(MakeServerLog(folder_.name())),
       pages_(std::move(pages)),
       loop_(std::move(loop)),
-      fronts_(*loop_, *this, log_, FrontLimits{}),
+      fronts_(*loop_, *this, log_, options_.limits),
       machine_(config_.reload) {}
 
 SupervisorCore::~SupervisorCore() {
