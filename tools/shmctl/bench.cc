@@ -158,13 +158,9 @@ void AddBench(CommandLine& line) {
       ->type_name("C")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  verb.add_option("--input", options->inputs,
-                  "An input: a .npy, .safetensors or .json file. Others are made up: floats "
-                  "random, all else 0, free dimensions 1")
-      ->type_name("name=FILE")
-      ->check([](const std::string& text) {
-        return std::string(ParseInputArgument(text).status().message());
-      });
+  AddInputs(verb, options->inputs,
+            "An input: a .npy, .safetensors or .json file. Others are made up: floats "
+            "random, all else 0, free dimensions 1");
   verb.add_option("--response-bytes", options->response_bytes,
                   "Room (a channel) for outputs whose shape the model chooses")
       ->type_name("BYTES")

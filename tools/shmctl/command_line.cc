@@ -6,11 +6,17 @@
 #include <iostream>
 #include <utility>
 
+#include "tools/shmctl/input_file.h"
+
 namespace baton::shmctl {
 namespace {
 
-std::string FailureMessage(const CLI::App*, const CLI::Error& error) {
-  return std::string("shmctl: ") + error.what() + ": see shmctl --help, or shmctl VERB --help\n";
+// CLI11 knows no more of a misspelt verb than that none was given.
+std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
+  const std::vector<std::string> rest = app->remaining();
+  std::string what = error.what();
+  if (app->get_subcommands().empty() && !rest.empty()) what = "there is no '" + rest[0] + "'";
+  return "shmctl: " + what + ": see shmctl --help, or shmctl VERB --help\n";
 }
 
 // A full disk or a closed pipe is a failure too, and shows itself here.
@@ -87,6 +93,15 @@ void AddTimeout(CLI::App& verb, TimeoutOption& timeout, const std::string& descr
 
 void AddServerName(CLI::App& verb, std::string& name) {
   verb.add_option("name", name, "The server, as shmctl ls shows it")->required()->type_name("NAME");
+}
+
+void AddInputs(CLI::App& verb, std::vector<std::string>& inputs, const std::string& description) {
+  verb.add_option("--input", inputs, description)
+      ->type_name("name=FILE")
+      ->allow_extra_args(false)  // what follows may be the server's name
+      ->check([](const std::string& text) {
+        return std::string(ParseInputArgument(text).status().message());
+      });
 }
 
 void AddJson(CLI::App& verb, bool& json) {

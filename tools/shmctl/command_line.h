@@ -23,7 +23,9 @@ class CommandLine {
   CommandLine& operator=(const CommandLine&) = delete;
 
   // Parses and runs one command. Results go to standard output; what went
-  // wrong goes to standard error, with nothing on standard output then.
+  // wrong goes to standard error as text, also with --json. Standard output
+  // stays empty then, but for the verbs whose report tells of the failure
+  // itself: reload, bench and status of all servers.
   ExitCode Run(int argc, const char* const* argv);
 
   // The verbs' names, in the order of the help.
@@ -53,6 +55,8 @@ struct TimeoutOption {
 };
 void AddTimeout(CLI::App& verb, TimeoutOption& timeout, const std::string& description);
 void AddServerName(CLI::App& verb, std::string& name);
+// --input name=FILE, any number of times.
+void AddInputs(CLI::App& verb, std::vector<std::string>& inputs, const std::string& description);
 void AddJson(CLI::App& verb, bool& json);
 
 void AddServe(CommandLine& line);

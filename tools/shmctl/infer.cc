@@ -128,12 +128,8 @@ void AddInfer(CommandLine& line) {
                                 "shmctl infer digits --input pixels=seven.npy");
   auto options = std::make_shared<Options>();
   AddServerName(verb, options->name);
-  verb.add_option("--input", options->inputs,
-                  "An input: a .npy, .safetensors or (small) .json file. Once for each")
-      ->type_name("name=FILE")
-      ->check([](const std::string& text) {
-        return std::string(ParseInputArgument(text).status().message());
-      });
+  AddInputs(verb, options->inputs,
+            "An input: a .npy, .safetensors or (small) .json file. Once for each");
   verb.add_option("--output-dir", options->output_directory,
                   "Write each output to a .npy file there (bfloat16: .safetensors)")
       ->type_name("DIR");

@@ -84,7 +84,7 @@ absl::StatusOr<HostTensor> LoadJsonInput(const InputArgument& argument, const Te
 absl::StatusOr<InputArgument> ParseInputArgument(std::string_view argument) {
   const size_t split = argument.find('=');
   if (split == std::string_view::npos || split == 0 || split + 1 == argument.size()) {
-    return UsageError(absl::StrCat("--input ", std::string(argument),
+    return UsageError(absl::StrCat("'", std::string(argument), "'",
                                    ": write name=FILE, with a .npy, .safetensors or .json file"));
   }
   return InputArgument{std::string(argument.substr(0, split)),

@@ -15,8 +15,9 @@ namespace {
 
 namespace schema = ipc::schema;
 
-// How often a server that holds its name but does not listen yet is tried.
-constexpr absl::Duration kConnectPause = absl::Milliseconds(5);
+// How often a server is looked at that holds its name without being there yet,
+// or any more.
+constexpr absl::Duration kPause = absl::Milliseconds(5);
 
 absl::Status NoAnswer(const std::string& server, const absl::Status& status) {
   return absl::Status(status.code(),
@@ -35,7 +36,7 @@ absl::StatusOr<ipc::ControlSocket> ConnectSocket(const std::string& run_director
     if (socket.ok()) return socket;
     const bool not_yet = absl::IsNotFound(socket.status()) || absl::IsUnavailable(socket.status());
     if (!not_yet || absl::Now() >= deadline) return NoAnswer(entry.name, socket.status());
-    absl::SleepFor(kConnectPause);
+    absl::SleepFor(kPause);
     if (auto still = FindServer(run_directory, entry.name); !still.ok()) return still.status();
   }
 }
@@ -66,7 +67,7 @@ absl::StatusOr<ServerClient> ServerClient::Connect(const std::string& run_direct
   if (!entry.ok()) return entry.status();
   absl::StatusOr<ipc::ControlSocket> socket = ConnectSocket(run_directory, *entry, deadline);
   if (!socket.ok()) return socket.status();
-  ServerClient client(name, *std::move(socket));
+  ServerClient client(run_directory, name, *std::move(socket));
   if (absl::Status status = client.Handshake(deadline - absl::Now()); !status.ok()) return status;
   return client;
 }
@@ -121,12 +122,21 @@ absl::StatusOr<ipc::ControlMessage> ServerClient::Call(
 
 absl::Status ServerClient::WaitForEnd(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
+  absl::Status hung_up;
+  while (!absl::IsUnavailable(hung_up)) {
+    hung_up = socket_.Receive(std::max(deadline - absl::Now(), absl::ZeroDuration())).status();
+    if (absl::IsDeadlineExceeded(hung_up) || absl::Now() >= deadline) {
+      return NoAnswer(server_, absl::DeadlineExceededError("it has not ended yet"));
+    }
+  }
   for (;;) {
-    absl::StatusOr<ipc::ControlMessage> reply =
-        socket_.Receive(std::max(deadline - absl::Now(), absl::ZeroDuration()));
-    if (reply.ok()) continue;
-    if (absl::IsUnavailable(reply.status())) return absl::OkStatus();
-    return NoAnswer(server_, reply.status());
+    const absl::StatusOr<ipc::ServerEntry> entry = FindServer(run_directory_, server_);
+    if (ExitCodeOf(entry.status()) == ExitCode::kNoSuchServer) return absl::OkStatus();
+    if (!entry.ok()) return entry.status();
+    if (absl::Now() >= deadline) {
+      return NoAnswer(server_, absl::DeadlineExceededError("it still holds its name"));
+    }
+    absl::SleepFor(kPause);
   }
 }
 

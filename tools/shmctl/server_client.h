@@ -45,14 +45,17 @@ class ServerClient {
   absl::StatusOr<ipc::ControlMessage> Call(
       const std::function<void(ipc::schema::Envelope::Builder)>& fill, absl::Duration timeout);
 
-  // Waits until the server has hung up.
+  // Waits until the server has hung up and its name is free.
   absl::Status WaitForEnd(absl::Duration timeout);
 
  private:
-  ServerClient(std::string server, ipc::ControlSocket socket)
-      : server_(std::move(server)), socket_(std::move(socket)) {}
+  ServerClient(std::string run_directory, std::string server, ipc::ControlSocket socket)
+      : run_directory_(std::move(run_directory)),
+        server_(std::move(server)),
+        socket_(std::move(socket)) {}
   absl::Status Handshake(absl::Duration timeout);
 
+  std::string run_directory_;
   std::string server_;
   ipc::ControlSocket socket_;
   uint64_t next_call_ = 1;

@@ -1,0 +1,101 @@
+// What shmctl says of itself, and how it refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/tools/shmctl/shmctl_process.h"
+#include "tools/shmctl/command_line.h"
+
+namespace baton::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class UsageTest : public ShmctlTest {};
+
+TEST_F(UsageTest, TheVerbs) {
+  EXPECT_THAT(shmctl::CommandLine().verbs(),
+              ElementsAre("serve", "ls", "status", "signature", "infer", "bench", "reload",
+                          "receipts", "stop"));
+}
+
+TEST_F(UsageTest, EveryVerbsHelpShowsAnExample) {
+  for (const std::string& verb : shmctl::CommandLine().verbs()) {
+    const ShmctlResult help = Run({verb, "--help"});
+    EXPECT_EQ(help.exit_code, 0) << verb;
+    EXPECT_THAT(help.out, HasSubstr("Example:\n  shmctl " + verb + " ")) << verb;
+    EXPECT_EQ(help.err, "") << verb;
+  }
+  const ShmctlResult help = Run({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const std::string& verb : shmctl::CommandLine().verbs()) {
+    EXPECT_THAT(help.out, HasSubstr("\n  " + verb + " ")) << verb;
+  }
+  EXPECT_THAT(help.out, HasSubstr("3 no such server"));
+  EXPECT_THAT(Run({"--version"}).out, ::testing::StartsWith("shmctl "));
+}
+
+TEST_F(UsageTest, WrongUsageIsTwo) {
+  const std::vector<std::vector<std::string>> cases = {
+      {},
+      {"bogus"},
+      {"infer"},
+      {"infer", "a", "b"},
+      {"infer", "a", "--input", "no-equals-sign"},
+      {"infer", "a", "--no-such-option"},
+      {"infer", "not/a/name"},
+      {"status", "not/a/name"},
+      {"receipts", "not/a/name"},
+      {"serve"},
+      {"bench", "a", "--concurrency", "0"},
+      {"bench", "a", "--seconds", "-1"},
+      {"bench", "a", "--seconds", "many"},
+      {"reload", "a", "--timeout", "0"},
+      {"receipts", "a", "--last", "0"},
+      {"status", "a", "--timeout"},
+  };
+  for (const std::vector<std::string>& args : cases) {
+    const ShmctlResult result = Run(args);
+    EXPECT_EQ(result.exit_code, 2) << ::testing::PrintToString(args);
+    EXPECT_EQ(result.out, "") << ::testing::PrintToString(args);
+    EXPECT_THAT(result.err, ::testing::StartsWith("shmctl: ")) << ::testing::PrintToString(args);
+  }
+  EXPECT_THAT(Run({"bogus"}).err, HasSubstr("'bogus'"));
+}
+
+TEST_F(UsageTest, NoSuchServerIsThree) {
+  const std::vector<std::vector<std::string>> cases = {
+      {"infer", "nobody"},     {"bench", "nobody"},
+      {"signature", "nobody"}, {"status", "nobody"},
+      {"reload", "nobody"},    {"stop", "nobody"},
+      {"receipts", "nobody"},  {"status", "nobody", "--json"},
+  };
+  for (const std::vector<std::string>& args : cases) {
+    const ShmctlResult result = Run(args);
+    EXPECT_EQ(result.exit_code, 3) << ::testing::PrintToString(args);
+    EXPECT_EQ(result.out, "") << ::testing::PrintToString(args);
+    EXPECT_THAT(result.err, HasSubstr("no server named 'nobody'"));
+  }
+}
+
+TEST_F(UsageTest, NoServersIsNoError) {
+  const ShmctlResult ls = Run({"ls"});
+  EXPECT_EQ(ls.exit_code, 0);
+  EXPECT_EQ(ls.out, "");
+  EXPECT_EQ(Run({"ls", "--json"}).out, "{\"servers\":[]}\n");
+  EXPECT_EQ(Run({"status", "--json"}).out, "{\"servers\":[]}\n");
+  EXPECT_EQ(Run({"status"}).exit_code, 0);
+}
+
+// Output that goes nowhere is a failure, not a success with nothing to show.
+TEST_F(UsageTest, AFullDiskIsAFailure) {
+  const ShmctlResult result = RunInto("/dev/full", {"ls", "--json"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("standard output"));
+}
+
+}  // namespace
+}  // namespace baton::testing
