@@ -185,6 +185,7 @@ void SupervisorCore::Admit(uint64_t generation) {
   if (worker == nullptr) return;
   const uint64_t capacity = DeviceCapacityBytes();
   const uint64_t used = ledger_.BytesInUse();
+  worker->admitted = true;
   Sent(generation, worker->Admit(capacity - std::min(used, capacity)));
 }
 

@@ -84,7 +84,8 @@ class SupervisorCore : private FrontTable::Owner {
   // ---- supervisor_workers.cc: what workers say, and how they end
   WorkerHandle* Worker(uint64_t generation);
   void Sent(uint64_t generation, const absl::Status& status);
-  void ReadWorker(uint64_t generation);
+  // At most so many messages: others want a turn, too.
+  void ReadWorker(uint64_t generation, int most = 64);
   absl::Status HandleWorker(WorkerHandle& worker, ipc::ControlMessage message);
   absl::Status WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message);
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);

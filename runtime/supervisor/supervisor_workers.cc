@@ -1,6 +1,7 @@
 // SupervisorCore: what workers say, and how they end.
 #include <fcntl.h>
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,8 +27,10 @@ void SupervisorCore::Sent(uint64_t generation, const absl::Status& status) {
        absl::StrCat("it does not take messages: ", std::string(status.message())));
 }
 
-void SupervisorCore::ReadWorker(uint64_t generation) {
-  while (WorkerHandle* worker = Worker(generation)) {
+void SupervisorCore::ReadWorker(uint64_t generation, int most) {
+  for (int i = 0; i < most; ++i) {
+    WorkerHandle* worker = Worker(generation);
+    if (worker == nullptr) return;
     auto message = worker->Receive();
     absl::Status status = message.status();
     if (status.ok() && !*message) return;
@@ -106,6 +109,11 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
 
 absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message) {
   const auto ready = message.envelope().getReady();
+  // A second arena would be one that nobody watches.
+  if (!worker.admitted || worker.ready) {
+    return absl::InvalidArgumentError("it said ready when nobody had asked");
+  }
+  worker.ready = true;
   worker.arena.fd = message.TakeFd(0);
   worker.arena.bytes = ready.getBytes();
   worker.arena.generation = worker.generation();
@@ -131,7 +139,8 @@ absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessa
 void SupervisorCore::WorkerEnded(uint64_t generation) {
   WorkerHandle* worker = Worker(generation);
   if (worker == nullptr) return;
-  if (worker->hung_up_ns == 0) ReadWorker(generation);  // its last words say more than a number
+  // Its last words say more than a number. It is dead, so there is an end to them.
+  if (worker->hung_up_ns == 0) ReadWorker(generation, std::numeric_limits<int>::max());
   auto reaped = worker->TryReap();
   if (reaped.ok() && !*reaped) return;
   const Ended ended{worker->pid(), reaped.ok() ? **reaped : ipc::ExitStatus{}};

@@ -67,6 +67,8 @@ class WorkerHandle {
 
   // What it said, filled in by the owner.
   bool staged = false;
+  bool admitted = false;  // told to allocate
+  bool ready = false;
   Signature signature;
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
