@@ -3,6 +3,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <ostream>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -248,6 +249,7 @@ struct Disabled {
   std::vector<std::string> args;
   std::map<std::string, std::string> env;
 };
+void PrintTo(const Disabled& disabled, std::ostream* out) { *out << disabled.name; }
 class DisabledReloadTest : public SupervisorReloadTest,
                            public ::testing::WithParamInterface<Disabled> {};
 INSTANTIATE_TEST_SUITE_P(
