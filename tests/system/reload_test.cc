@@ -124,7 +124,8 @@ TEST_F(ReloadTest, ChangeDuringALoadConvergesToTheNewest) {
   }));
 }
 
-// A19: a load that fails, crashes or takes too long keeps the old model with its old secrets.
+// A19: a load that fails, crashes or takes too long (A26: longer than the load_timeout of its config)
+// keeps the old model with its old secrets.
 class FailingLoadTest : public SystemTest, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(FailingLoadTest, KeepsTheOldModelWithItsOldSecrets) {
