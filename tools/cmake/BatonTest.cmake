@@ -44,7 +44,8 @@ function(baton_test)
     add_dependencies(tsan_tests ${name})
   endif()
 
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}/")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
+                       TEST_PREFIX "${name}/")
 
   # The properties go in a file that ctest reads after the discovery: that takes no list as a value.
   set(properties "TIMEOUT [==[${arg_TIMEOUT}]==] LABELS [==[${arg_LABELS}]==]")
