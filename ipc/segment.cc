@@ -54,8 +54,7 @@ absl::Status CannotReserve(uint64_t bytes, SegmentBacking backing, int error) {
 
 // MemAvailable and SwapFree of /proc/meminfo; no limit where it cannot be read.
 uint64_t AvailableBytes() {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/meminfo", "re"),
-                                                   &std::fclose);
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/meminfo", "re"), &std::fclose);
   if (file == nullptr) return UINT64_MAX;
   uint64_t available = UINT64_MAX;
   uint64_t swap = 0;
