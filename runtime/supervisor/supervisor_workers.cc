@@ -61,7 +61,7 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
       break;
     }
     case Envelope::HELD:
-      Push(ReloadEvent::Kind::kHeld, generation);
+      if (worker.AnswersHold(envelope.getCall())) Push(ReloadEvent::Kind::kHeld, generation);
       break;
     case Envelope::CHANNEL_ADDED:
       // Only the one that serves makes a channel usable; the next one gets it before it serves.

@@ -74,7 +74,11 @@ absl::Status WorkerHandle::Serve() {
 }
 
 absl::Status WorkerHandle::Hold() {
-  return Send([](auto to) { to.setHold(); });
+  ++holds_;
+  return Send([this](auto to) {
+    to.setCall(holds_);
+    to.setHold();
+  });
 }
 
 absl::Status WorkerHandle::Exit() {

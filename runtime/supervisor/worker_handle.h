@@ -57,6 +57,9 @@ class WorkerHandle {
   absl::Status Admit(uint64_t capacity_bytes);
   absl::Status Serve();
   absl::Status Hold();
+  // Whether a `held` with this call answers the last Hold. One that a drain
+  // timeout has overtaken answers nothing any more.
+  bool AnswersHold(uint64_t call) const { return call != 0 && call == holds_; }
   absl::Status Exit();
   absl::Status AddChannel(const ChannelRecord& channel);
   absl::Status RemoveChannel(uint64_t channel);
@@ -84,6 +87,7 @@ class WorkerHandle {
   const std::shared_ptr<const SecretsSnapshot> secrets_;
   ipc::ChildProcess process_;
   ipc::ControlSocket socket_;
+  uint64_t holds_ = 0;  // told so far; each is a call of its own
 };
 
 }  // namespace baton::runtime

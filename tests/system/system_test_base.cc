@@ -56,21 +56,12 @@ void SystemTest::SetSecret(const std::string& key, const std::string& value) {
   fs::rename(folder + "/app.new", folder + "/app");
 }
 
-void SystemTest::RemoveSecret(const std::string& key) { SetSecret(key, ""); }
-
 bool SystemTest::WaitForGeneration(uint64_t generation) {
   return WaitFor([&] { return Generation() >= generation && front_->state() == "SERVING"; });
 }
 
 bool SystemTest::WaitForReceipts(size_t count) {
   return WaitFor([&] { return server_->Receipts().size() >= count; });
-}
-
-size_t SystemTest::LogCount(const std::string& line) const {
-  const std::string log = server_->Log();
-  size_t count = 0;
-  for (size_t at = log.find(line); at != std::string::npos; at = log.find(line, at + 1)) ++count;
-  return count;
 }
 
 absl::StatusOr<EnvAnswer> AskEnv(Channel& channel, absl::Duration timeout) {

@@ -29,13 +29,11 @@ class SystemTest : public ::testing::Test {
   absl::Status TryServe(const std::vector<std::string>& options, const std::string& config = "");
   // Replaces one secret, the way an editor does.
   void SetSecret(const std::string& key, const std::string& value);
-  void RemoveSecret(const std::string& key);
 
   uint64_t Generation() const { return front_ == nullptr ? 0 : front_->generation(); }
   bool WaitForGeneration(uint64_t generation);
   // Waits for that many receipts.
   bool WaitForReceipts(size_t count);
-  size_t LogCount(const std::string& line) const;
 
   TempDirectory temp_;
   const std::string secrets_ = temp_.path() + "/secrets";
