@@ -24,6 +24,7 @@
 #include "bench/latency_samples.h"
 #include "bench/null_server.h"
 #include "bench/ping_pong.h"
+#include "bench/plain_names.h"
 
 namespace baton::bench {
 namespace {
@@ -178,7 +179,8 @@ int Main(int argc, char** argv) {
         ->UseManualTime()
         ->Iterations(1);
   }
-  benchmark::RunSpecifiedBenchmarks();
+  PlainNames reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
   benchmark::Shutdown();
   return 0;
 }
