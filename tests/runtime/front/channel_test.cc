@@ -4,6 +4,8 @@
 #include "baton/channel.h"
 
 #include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -654,6 +656,65 @@ TEST_F(ChannelTest, TheServersEndWakesASleeper) {
       channel().Call(Vector(channel(), 1, 1), {.timeout = absl::Hours(1)}).status();
   killer.join();
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+}
+
+// ---- What the worker says, and when ------------------------------------------------------------
+
+// "Started" is a fact: it is published before the model runs, "completed"
+// after it.
+TEST_F(ChannelTest, WhatIsStartedIsPublishedBeforeItRuns) {  // R1
+  options_.first_sequence = uint64_t{0} - 2;
+  Open(options_);
+  const RawWorker raw(server_, 0);
+  std::vector<uint64_t> taken;
+  FunctionModel model([&](auto inputs, auto& outputs) {
+    taken.push_back(raw.state().taken.load());
+    EXPECT_GT(server_.worker_page().busy_since_ns.load(), 0);
+    return Double(inputs, outputs);
+  });
+  StepWorker worker(server_, 0, 1, model);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(channel().Submit(Vector(channel(), 1, 1)).ok());
+  worker.StepAll();
+  EXPECT_THAT(taken, ::testing::ElementsAre(uint64_t{0} - 1, 0u, 1u, 2u));
+  EXPECT_EQ(server_.worker_page().busy_since_ns.load(), 0);
+  EXPECT_GT(server_.worker_page().heartbeat_ns.load(), 0);
+  EXPECT_EQ(server_.worker_page().taken.load(), 4u);
+  EXPECT_EQ(server_.worker_page().completed.load(), 4u);
+}
+
+// ---- Forks -------------------------------------------------------------------------------------
+
+// R12: a child of the user's process gets a status, and hurts nobody.
+TEST_F(ChannelTest, AForkedChildIsRefused) {
+  Open(options_);
+  Serve();
+  ASSERT_TRUE(channel().Submit(Vector(channel(), 3, 1)).ok());
+  worker_->Step();
+  Response lease = *Next().response;
+  Request request = Vector(channel(), 3, 5);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const TensorSpec spec{"x", DType::kFloat32, {1}};
+    int wrong = 0;
+    wrong += absl::IsFailedPrecondition(channel().NewRequest(std::span(&spec, 1)).status()) ? 0 : 1;
+    wrong += absl::IsFailedPrecondition(channel().Submit(std::move(request)).status()) ? 0 : 2;
+    wrong += absl::IsFailedPrecondition(channel().Call(std::move(request)).status()) ? 0 : 4;
+    wrong += channel().Poll() || channel().Wait(kLong) ? 8 : 0;
+    // Destructors run in a child that returns from main.
+    lease = Response();
+    request = Request();
+    channel_.reset();
+    ::_exit(wrong);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  ExpectDoubled(lease, 3, 1);
+  ASSERT_TRUE(channel().Submit(std::move(request)).ok());
+  worker_->Step();
+  ExpectDoubled(*Next().response, 3, 5);
+  EXPECT_EQ(server_.closed_channels(), 0);
 }
 
 // ---- Event descriptors -------------------------------------------------------------------------
