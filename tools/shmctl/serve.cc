@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "ipc/run_directory.h"
 #include "runtime/supervisor/supervisor.h"
 #include "tools/shmctl/command_line.h"
 
@@ -30,6 +31,11 @@ void HandleStopSignals() {
 }
 
 absl::Status Serve(runtime::SupervisorOptions options) {
+  if (!options.name.empty()) {
+    if (const absl::Status name = ipc::CheckServerName(options.name); !name.ok()) {
+      return UsageError(std::string(name.message()));
+    }
+  }
   options.on_ready = [](const std::string& name, uint64_t generation) {
     std::printf("ready name=%s generation=%llu\n", name.c_str(),
                 static_cast<unsigned long long>(generation));

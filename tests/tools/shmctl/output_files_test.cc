@@ -18,10 +18,14 @@ using ::testing::ElementsAre;
 
 TEST(OutputFilesTest, NamesStayInsideTheDirectoryAndDiffer) {
   const std::string long_name(255, 'n');
-  const std::vector<TensorView> outputs = {{.name = "scores"},  {.name = "../../etc/passwd"},
-                                           {.name = "scores"},  {.name = ""},
-                                           {.name = ".hidden"}, {.name = "a b\n"},
-                                           {.name = long_name}};
+  std::vector<TensorView> outputs(7);
+  outputs[0].name = "scores";
+  outputs[1].name = "../../etc/passwd";
+  outputs[2].name = "scores";
+  outputs[3].name = "";
+  outputs[4].name = ".hidden";
+  outputs[5].name = "a b\n";
+  outputs[6].name = long_name;
   EXPECT_THAT(OutputFileNames(outputs), ElementsAre("scores", "_.._.._etc_passwd", "scores-2", "_",
                                                     "_.hidden", "a_b_", std::string(200, 'n')));
 }

@@ -90,8 +90,13 @@ ShmctlProcess ShmctlTest::Serve(const std::vector<std::string>& options, const s
   return server;
 }
 
-bool ShmctlTest::WaitUntilReady(const ShmctlProcess& server) {
-  return WaitFor([&] { return absl::StrContains(server.Out(), "\n"); });
+bool ShmctlTest::WaitUntilReady(ShmctlProcess& server) {
+  const auto ready = [&] { return absl::StrContains(server.Out(), "\n"); };
+  const auto ended = [&] {
+    const auto status = server.process().TryReap();
+    return !status.ok() || status->has_value();
+  };
+  return WaitFor([&] { return ready() || ended(); }) && ready();
 }
 
 std::vector<pid_t> ShmctlTest::Workers() const {

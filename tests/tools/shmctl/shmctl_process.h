@@ -53,7 +53,7 @@ class ShmctlTest : public ::testing::Test {
   // `config` are further lines of config.yaml, `args` of the command line.
   ShmctlProcess Serve(const std::vector<std::string>& options, const std::string& name = "probe",
                       const std::vector<std::string>& args = {}, const std::string& config = "");
-  static bool WaitUntilReady(const ShmctlProcess& server);
+  static bool WaitUntilReady(ShmctlProcess& server);
 
   // Of the processes that this test started, those called baton-worker.
   std::vector<pid_t> Workers() const;

@@ -122,7 +122,7 @@ TEST_F(StatusTest, AServerThatIsStuck) {
     EXPECT_EQ(Run({verb, "stuck", "--timeout", "0.1"}).exit_code, 1) << verb;
   }
   EXPECT_EQ(Run({"ls"}).exit_code, 0);
-  const ShmctlResult all = Run({"status", "--json", "--timeout", "2"});
+  const ShmctlResult all = Run({"status", "--json", "--timeout", "5"});
   EXPECT_EQ(all.exit_code, 1);
   const JsonReader servers = JsonReader(all.out)["servers"];
   ASSERT_EQ(servers.size(), 2u);

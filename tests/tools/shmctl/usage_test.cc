@@ -50,6 +50,7 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
       {"status", "not/a/name"},
       {"receipts", "not/a/name"},
       {"serve"},
+      {"serve", "/nowhere", "--name", "not/a/name"},
       {"bench", "a", "--concurrency", "0"},
       {"bench", "a", "--seconds", "-1"},
       {"bench", "a", "--seconds", "many"},
