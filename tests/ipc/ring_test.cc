@@ -167,6 +167,22 @@ TEST(Ring, WrapsItsSlotsAndItsSequences) {  // R9
   }
 }
 
+// The stamp comes last: nothing shows while the entry is being written.
+TEST(Ring, AnEntryShowsOnlyWhenItIsWritten) {
+  TestRing ring(2, 7);
+  RingProducer<SubmissionEntry> producer = ring.Producer(7);
+  RingConsumer<SubmissionEntry> consumer = ring.Consumer(7);
+  TakenEntry<SubmissionEntry> taken;
+  for (uint64_t sequence = 7; sequence < 12; ++sequence) {
+    producer.Publish([&](SubmissionEntry& entry) {
+      EXPECT_FALSE(consumer.Ready());
+      FillFrom(entry, sequence);
+      EXPECT_FALSE(consumer.Ready());
+    });
+    EXPECT_TRUE(consumer.TryTake(&taken));
+  }
+}
+
 TEST(Ring, WhatWasTakenIsPrivate) {
   TestRing ring(2, 0);
   RingProducer<SubmissionEntry> producer = ring.Producer(0);

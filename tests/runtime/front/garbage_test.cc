@@ -491,29 +491,90 @@ TEST(Garbage, WhileTheFrontReads) {  // A33, R6
   }
 }
 
-// The other direction: a front that writes garbage gets answers or silence,
-// and the worker lives.
+// ---- The other direction: a front that lies ----------------------------------------------------
+
+// The submission segment, mapped for writing behind the front's back.
+class RawFront {
+ public:
+  RawFront(FakeServer& server, size_t index) {
+    const runtime::ChannelServer::Descriptors fds = server.Descriptors(index);
+    // A process of the same user can reopen what it was given read-only: that
+    // descriptor guards against accidents.
+    const std::string path = absl::StrCat("/proc/self/fd/", fds.submission);
+    const ipc::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    absl::StatusOr<ipc::Segment> segment =
+        ipc::Segment::Map(fd.get(), fds.submission_bytes, ipc::SegmentAccess::kReadWrite);
+    EXPECT_TRUE(segment.ok()) << segment.status();
+    segment_ = *std::move(segment);
+    view_ = *ipc::ReadSubmissionHeader(segment_.data(), segment_.bytes());
+  }
+  uint64_t arena_bytes() const { return view_.plan.arena_bytes; }
+  ipc::SubmissionEntry& entry(uint64_t sequence) const {
+    return reinterpret_cast<ipc::SubmissionEntry*>(
+        segment_.data() + view_.plan.ring_offset)[sequence & (view_.ring_entries - 1)];
+  }
+  // Writes a description of `count` floats at `offset` into a block, and says
+  // so in the entry.
+  void Describe(ipc::SubmissionEntry& entry, int64_t count, uint64_t offset) const {
+    const std::vector<ipc::TensorLayout> layouts = {{.name = "x",
+                                                     .dtype = DType::kFloat32,
+                                                     .shape = {count},
+                                                     .offset = offset,
+                                                     .bytes = 4 * static_cast<uint64_t>(count)}};
+    const ipc::DescriptorBytes bytes = *ipc::EncodeRequest(layouts);
+    entry.descriptor_bytes = static_cast<uint32_t>(bytes.size());
+    std::byte* at =
+        segment_.data() + view_.plan.arena_offset + entry.request_granule * ipc::kGranuleBytes;
+    std::memset(at, 0, ipc::kBlockHeaderBytes);
+    std::ranges::copy(bytes, at + ipc::kBlockHeaderBytes);
+  }
+
+ private:
+  ipc::Segment segment_;
+  ipc::SegmentView view_;
+};
+
+// A description that was checked for a large block is named again for a small
+// one: the model must not be shown another request's bytes.
+TEST(FrontLies, AKnownNameForASmallerBlock) {  // R6
+  FakeServer server;
+  FunctionModel model(Double);
+  Channel channel = server.Open(Small());
+  StepWorker worker(server, 0, 1, model);
+  const RawFront front(server, 0);
+  const RawWorker raw(server, 0);
+  for (const uint64_t sequence : {0, 1}) {
+    ipc::SubmissionEntry& entry = front.entry(sequence);
+    entry.request_id = sequence;
+    entry.deadline_ns = 0;
+    entry.descriptor_token = 3;
+    entry.request_granule = 0;
+    entry.request_granules = sequence == 0 ? 64 : 4;
+    entry.response_granule = 0;
+    entry.response_granules = 64;
+    entry.kind = 1;
+    front.Describe(entry, 1000, 1024);
+    entry.stamp.store(sequence, std::memory_order_release);
+    ASSERT_TRUE(worker.Step());
+  }
+  EXPECT_EQ(model.runs(), 1);
+  EXPECT_EQ(raw.completion(0).status_code, 0);
+  EXPECT_EQ(raw.completion(1).status_code,
+            static_cast<uint16_t>(absl::StatusCode::kInvalidArgument));
+}
+
+// A front that writes garbage gets answers, and the worker lives.
 TEST(Garbage, FromTheFront) {  // R6
   FakeServer server;
   FunctionModel model(Double);
   for (uint64_t seed = 0; seed < 200; ++seed) {
     Channel channel = server.Open(Small());
     StepWorker worker(server, seed, 1, model);
-    // A front's mapping of its own segment, as this test makes it.
-    const runtime::ChannelServer::Descriptors fds = server.Descriptors(seed);
-    const std::string path = absl::StrCat("/proc/self/fd/", fds.submission);
-    const ipc::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-    ASSERT_TRUE(fd.valid());
-    const absl::StatusOr<ipc::Segment> segment =
-        ipc::Segment::Map(fd.get(), fds.submission_bytes, ipc::SegmentAccess::kReadWrite);
-    ASSERT_TRUE(segment.ok());
-    const ipc::SegmentView view = *ipc::ReadSubmissionHeader(segment->data(), segment->bytes());
-    auto* entries =
-        reinterpret_cast<ipc::SubmissionEntry*>(segment->data() + view.plan.ring_offset);
+    const RawFront front(server, seed);
     std::mt19937_64 random(seed);
-    const uint64_t granules = view.plan.arena_bytes / ipc::kGranuleBytes;
+    const uint64_t granules = front.arena_bytes() / ipc::kGranuleBytes;
     for (uint64_t sequence = 0; sequence < 30; ++sequence) {
-      ipc::SubmissionEntry& entry = entries[sequence % 8];
+      ipc::SubmissionEntry& entry = front.entry(sequence);
       const auto number = [&] {
         return static_cast<uint32_t>(random() % 3 == 0 ? random() : random() % (granules + 2));
       };
@@ -527,20 +588,8 @@ TEST(Garbage, FromTheFront) {  // R6
       entry.descriptor_bytes = random() % 4 == 0 ? number() : 120;
       entry.kind = random() % 8 == 0 ? static_cast<uint16_t>(random()) : 1;
       // Some requests are nearly right.
-      const uint64_t block = entry.request_granule * ipc::kGranuleBytes;
-      if (block + 512 <= view.plan.arena_bytes && random() % 4 != 0) {
-        const int64_t count = 1 + static_cast<int64_t>(random() % 5000);
-        const std::vector<ipc::TensorLayout> layouts = {
-            {.name = "x",
-             .dtype = DType::kFloat32,
-             .shape = {count},
-             .offset = 128 * (random() % 64),
-             .bytes = 4 * static_cast<uint64_t>(count)}};
-        const ipc::DescriptorBytes bytes = *ipc::EncodeRequest(layouts);
-        entry.descriptor_bytes = static_cast<uint32_t>(bytes.size());
-        std::byte* at = segment->data() + view.plan.arena_offset + block;
-        std::memset(at, 0, ipc::kBlockHeaderBytes);
-        std::ranges::copy(bytes, at + ipc::kBlockHeaderBytes);
+      if (entry.request_granule + uint64_t{4} <= granules && random() % 4 != 0) {
+        front.Describe(entry, 1 + static_cast<int64_t>(random() % 5000), 128 * (random() % 64));
       }
       entry.stamp.store(sequence, std::memory_order_release);
       EXPECT_TRUE(worker.Step()) << "every request is answered";
