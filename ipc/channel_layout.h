@@ -33,6 +33,9 @@ inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
 // The most bytes a request's or a response's description may take.
 inline constexpr uint32_t kMaxDescriptorBytes = 64 * 1024;
+// Descriptor tokens of a channel's requests run from 1 to this; a worker keeps
+// what each stands for, so that none is parsed twice.
+inline constexpr uint32_t kMaxPlans = 256;
 
 struct SegmentHeader {
   uint64_t magic;

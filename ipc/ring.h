@@ -15,7 +15,7 @@
 //    stores leaves either the old stamp (nothing happened) or the new one
 //    (all of it happened).
 // 4. The ring does not know when a slot is free: whoever owns the producer
-//    keeps fewer than `size` entries outstanding (see Channel).
+//    keeps at most `size` entries outstanding (see Channel).
 #ifndef BATON_IPC_RING_H_
 #define BATON_IPC_RING_H_
 

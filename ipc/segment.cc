@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -74,11 +75,17 @@ int Reserve(int fd, uint64_t bytes) {
   // the kernel would answer with its OOM killer.
   if (bytes > AvailableBytes()) return ENOMEM;
   if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) return errno;
-  int error;
-  do {
-    error = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-  } while (error == EINTR);
-  return error;
+  // In pieces: older kernels undo a piece that a signal interrupts, and a
+  // profiler's timer could interrupt one large call for ever.
+  constexpr uint64_t kPiece = 16 << 20;
+  for (uint64_t at = 0; at < bytes;) {
+    const uint64_t piece = std::min(kPiece, bytes - at);
+    const int error = ::posix_fallocate(fd, static_cast<off_t>(at), static_cast<off_t>(piece));
+    if (error == EINTR) continue;
+    if (error != 0) return error;
+    at += piece;
+  }
+  return 0;
 }
 
 // The inode of the pid namespace: pids in a name mean something only there.

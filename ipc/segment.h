@@ -38,7 +38,6 @@ enum class SegmentAccess { kReadOnly, kReadWrite };
 struct SegmentOptions {
   uint64_t bytes = 0;  // rounded up to whole pages
   SegmentBacking backing = SegmentBacking::kPosixShm;
-  bool prefault = true;  // touch every page now rather than in a request
 };
 
 class Segment;

@@ -16,7 +16,6 @@ namespace baton::internal {
 namespace {
 
 constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
-constexpr size_t kMaxPlans = 256;
 constexpr int64_t kMaxTimeoutNs = int64_t{24} * 3600 * 1'000'000'000;
 constexpr absl::Duration kLongestSpin = absl::Minutes(1);
 
@@ -235,9 +234,9 @@ absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inp
       return plan.get();
     }
   }
-  if (plans_.size() == kMaxPlans) {
+  if (plans_.size() == ipc::kMaxPlans) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("this channel has ", kMaxPlans,
+        absl::StrCat("this channel has ", ipc::kMaxPlans,
                      " plans already: use fewer different shapes, or another channel"));
   }
   absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, response_bytes);
@@ -315,7 +314,7 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
 
 std::span<std::byte> ChannelCore::InputBytes(uint32_t slot, size_t index) const {
   const PlanRep& plan = *slots_[slot].plan;
-  if (index >= plan.layouts.size()) return {};
+  if (index >= plan.layouts.size() || session_->forked()) return {};
   return {RequestBytes(slots_[slot].request) + plan.layouts[index].offset,
           plan.layouts[index].bytes};
 }
@@ -358,6 +357,7 @@ absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int6
   Slot& slot = slots_[index];
   slot.deadline_ns = deadline;
   slot.idempotent = options.idempotent;
+  slot.retried = false;
   slot.resubmits = 0;
   slot.id = next_serial_++ << kSlotBits | index;
   slot.user = User::kPending;

@@ -53,7 +53,8 @@ struct PlanRep {
   uint64_t token = 0;
   uint64_t asked_response_bytes = 0;
   uint32_t request_granules = 0;
-  uint32_t response_granules = 0;
+  // Grows when results turn out to need more than was first loaned.
+  mutable uint32_t response_granules = 0;
 };
 
 class ChannelCore {
@@ -118,7 +119,8 @@ class ChannelCore {
     bool has_response = false;
     bool listed = false;  // goes to ready_ when it ends (not a Call)
     bool idempotent = false;
-    uint8_t resubmits = 0;
+    bool retried = false;   // after its worker's death
+    uint8_t resubmits = 0;  // with a larger response block
     ipc::BlockAllocator::Block request;
     ipc::BlockAllocator::Block response;
     uint64_t sequence = 0;
@@ -218,6 +220,7 @@ class ChannelCore {
   absl::Status broken_;  // why nothing works any more
   int64_t earliest_deadline_ns_ = INT64_MAX;
   uint32_t polls_ = 0;
+  bool armed_ = false;  // an event loop waits on event_
   uint64_t settled_reaped_ = 0;
   uint64_t settled_resume_ = 0;
 };

@@ -17,6 +17,14 @@ constexpr int kSpinsPerClock = 32;
 constexpr uint32_t kPollsPerCheck = 64;
 constexpr int64_t kLongestSleepNs = 1'000'000'000;
 
+// Text from another process, for terminals and logs: without control characters.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') c = '?';
+  }
+  return text;
+}
+
 // a is before b, wherever sequences wrap.
 bool Before(uint64_t a, uint64_t b) { return static_cast<int64_t>(b - a) > 0; }
 
@@ -82,7 +90,7 @@ void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) 
   absl::StatusOr<ResponseLayout*> layout = layouts_.Get(
       entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes}, block_bytes);
   if (!layout.ok()) {
-    Poison(std::string(layout.status().message()));
+    Poison(Printable(std::string(layout.status().message())));
     return;
   }
   slot.layout = *layout;
@@ -116,6 +124,8 @@ bool ChannelCore::RetryLarger(Slot& slot, uint64_t needed_bytes) {
   }
   slot.response = *larger;
   slot.has_response = true;
+  // The next request of these shapes starts with what this one needed.
+  slot.plan->response_granules = std::max(slot.plan->response_granules, granules);
   ++slot.resubmits;
   Publish(slot);
   return true;
@@ -135,11 +145,7 @@ std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry&
       {entry.descriptor_bytes, kMaxErrorText, slot.response.granules * ipc::kGranuleBytes});
   std::string text(bytes, '\0');
   std::memcpy(text.data(), ResponseBytes(slot.response), bytes);
-  // It goes to terminals and logs: no control characters from another process.
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') c = '?';
-  }
-  return text;
+  return Printable(std::move(text));
 }
 
 // ---- Ends --------------------------------------------------------------------------------------
@@ -156,6 +162,8 @@ void ChannelCore::FinishUser(uint32_t index, absl::Status status) {
     slots_[ready_tail_].next = index;
   }
   ready_tail_ = index;
+  // Read by somebody else's Call while an event loop waits for it.
+  if (armed_) ipc::SignalEventFd(event_.get());
 }
 
 uint32_t ChannelCore::PopReady() {
@@ -267,8 +275,8 @@ void ChannelCore::LoseBefore(uint64_t boundary) {
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     if (!slot.outstanding || !Before(slot.sequence, boundary)) continue;
-    if (slot.user == User::kPending && slot.idempotent && slot.resubmits == 0) {
-      ++slot.resubmits;
+    if (slot.user == User::kPending && slot.idempotent && !slot.retried) {
+      slot.retried = true;
       Publish(slot);
       continue;
     }
@@ -360,7 +368,13 @@ void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
         {&worker.wake_count, wakes}, {&status.epoch, epoch}, {&session_->event_word(), event}};
     ipc::FutexWaitAny(words, std::min({deadline_ns, earliest_deadline_ns_, now + kLongestSleepNs}));
   }
-  front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+  // An event loop that armed the eventfd before this call still counts on it.
+  front_state().sleeping.store(armed_ ? ipc::kFrontOnEventFd : ipc::kFrontAwake,
+                               std::memory_order_relaxed);
+  if (armed_) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // SYNC: front_sleeps
+    if (completions_.Ready()) ipc::SignalEventFd(event_.get());
+  }
 }
 
 template <typename Done>
@@ -421,6 +435,8 @@ std::optional<uint32_t> ChannelCore::Poll() {
 std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
   if (session_->forked()) return std::nullopt;
   ReadCompletions();
+  // As in Poll: deadlines count also where something always comes.
+  if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
   if (ready_head_ == kNoSlot && unfinished_ > 0) {
     const int64_t now = ipc::MonotonicNs();
     const int64_t longest = std::max<int64_t>(absl::ToInt64Nanoseconds(timeout), 0);
@@ -437,12 +453,16 @@ bool ChannelCore::Arm() {
   // SYNC: front_sleeps
   front_state().sleeping.store(ipc::kFrontOnEventFd, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
+  ReadCompletions();
   CheckRest(ipc::MonotonicNs());
-  return ready_head_ != kNoSlot || completions_.Ready() || !broken_.ok();
+  armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok();
+  if (!armed_) front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+  return !armed_;
 }
 
 void ChannelCore::ClearEvent() {
   if (!event_ || session_->forked()) return;
+  armed_ = false;
   front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
   ipc::DrainEventFd(event_.get());
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -105,8 +106,13 @@ absl::StatusOr<std::unique_ptr<Front>> Front::Launch(const LaunchOptions& option
     if (!found.ok()) return found.status();
     executable = *std::move(found);
   }
-  absl::StatusOr<Pipe> life = MakePipe();
-  if (!life.ok()) return life.status();
+  // A socket, not a pipe: its end can be said even while a forked child holds a copy.
+  int life[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) != 0) {
+    return absl::ResourceExhaustedError("cannot make a socket pair: raise ulimit -n");
+  }
+  ipc::UniqueFd our_life(life[0]);
+  ipc::UniqueFd server_life(life[1]);
   absl::StatusOr<Pipe> ready = MakePipe();
   if (!ready.ok()) return ready.status();
   const std::string name = options.name.empty() ? PrivateName() : options.name;
@@ -114,9 +120,9 @@ absl::StatusOr<std::unique_ptr<Front>> Front::Launch(const LaunchOptions& option
       ipc::SpawnProcess({.executable = executable,
                          .args = ServerArguments(options, name),
                          .env = std::nullopt,
-                         .fds = {{life->read.get(), 3}, {ready->write.get(), 4}}});
+                         .fds = {{server_life.get(), 3}, {ready->write.get(), 4}}});
   if (!server.ok()) return server.status();
-  life->read.reset();
+  server_life.reset();
   ready->write.reset();
   absl::StatusOr<std::string> answer = ReadAll(ready->read.get(), deadline);
   if (!answer.ok()) return answer.status();
@@ -128,7 +134,7 @@ absl::StatusOr<std::unique_ptr<Front>> Front::Launch(const LaunchOptions& option
   }
   absl::StatusOr<std::unique_ptr<Front>> front = Attach(name, options.front);
   if (!front.ok()) return front.status();
-  (*front)->session_->OwnServer(*std::move(server), std::move(life->write));
+  (*front)->session_->OwnServer(*std::move(server), std::move(our_life));
   return front;
 }
 
@@ -142,11 +148,12 @@ const std::string& Front::name() const { return session_->server(); }
 const Signature& Front::signature() const { return session_->signature(); }
 
 uint64_t Front::generation() const {
+  if (session_->forked()) return 0;
   return session_->status_page().generation.load(std::memory_order_acquire);
 }
 
 std::string_view Front::state() const {
-  if (session_->gone()) return "GONE";
+  if (session_->gone() || session_->forked()) return "GONE";
   const uint32_t state = session_->status_page().state.load(std::memory_order_acquire);
   return ipc::ServerStateName(static_cast<ipc::ServerState>(state));
 }

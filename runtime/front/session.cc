@@ -2,6 +2,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -130,6 +132,11 @@ Session::~Session() {
     // The thread, the server and the connection are the parent's.
     if (thread_.joinable()) thread_.detach();
     if (own_server_) static_cast<void>(new ipc::ChildProcess(*std::move(own_server_)));
+    // Their mappings are not here (MADV_DONTFORK), and something else may be:
+    // never unmapped, so that nothing of this process's is.
+    static_cast<void>(new ipc::Segment(std::move(status_page_)));
+    static_cast<void>(new ipc::Segment(std::move(worker_page_)));
+    static_cast<void>(imported_.release());
     return;
   }
   if (thread_.joinable()) {
@@ -137,6 +144,8 @@ Session::~Session() {
     thread_.join();
   }
   imported_.reset();
+  // Also where a forked child still holds the descriptor.
+  ::shutdown(socket_.fd(), SHUT_RDWR);
   socket_.Close();
   EndOwnServer();
 }
@@ -148,6 +157,8 @@ void Session::OwnServer(ipc::ChildProcess server, ipc::UniqueFd life) {
 
 void Session::EndOwnServer() {
   if (!own_server_ || forked()) return;
+  // Ends it also where a forked child still holds the descriptor.
+  ::shutdown(life_.get(), SHUT_RDWR);
   life_.reset();
   // ChildProcess kills what has not ended; give a tidy end a chance first.
   static_cast<void>(own_server_->Reap(absl::Seconds(15)));
@@ -169,6 +180,8 @@ void Session::Run() {
       break;
     }
   }
+  // The server must not wait for answers that will not come.
+  ::shutdown(socket_.fd(), SHUT_RDWR);
   MarkGone();
 }
 

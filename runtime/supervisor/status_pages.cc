@@ -18,8 +18,7 @@ void Publish(std::byte* at, uint64_t magic) {
 }
 
 absl::StatusOr<ipc::SegmentHandles> CreatePage() {
-  return ipc::CreateSegment(
-      {.bytes = ipc::kPageBytes, .backing = ipc::SegmentBacking::kMemfd, .prefault = true});
+  return ipc::CreateSegment({.bytes = ipc::kPageBytes, .backing = ipc::SegmentBacking::kMemfd});
 }
 
 }  // namespace

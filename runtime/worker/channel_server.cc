@@ -81,8 +81,8 @@ class ChannelServerImpl final : public ChannelServer {
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
 
  private:
-  // Tokens known at once, by their low bits.
-  static constexpr size_t kKnownRequests = 64;
+  // Every token that a channel can have, by its low bits.
+  static constexpr size_t kKnownRequests = ipc::kMaxPlans;
 
   const ipc::FrontState& front() const {
     return *reinterpret_cast<const ipc::FrontState*>(submission_.data() +

@@ -56,8 +56,8 @@ Stage::Stage() {
   std::filesystem::create_symlink(std::getenv("BATON_SCRIPTED_MODEL"), directory_ + "/model.so");
   WriteConfig("loader: native\n");
   std::ofstream(trace_path()).flush();
-  page_handles_ = *ipc::CreateSegment(
-      {.bytes = ipc::kPageBytes, .backing = ipc::SegmentBacking::kMemfd, .prefault = true});
+  page_handles_ =
+      *ipc::CreateSegment({.bytes = ipc::kPageBytes, .backing = ipc::SegmentBacking::kMemfd});
   page_ = *ipc::Segment::Map(page_fd(), ipc::kPageBytes, ipc::SegmentAccess::kReadWrite);
   auto* fresh = new (page_.data()) ipc::WorkerPage{};
   fresh->magic = ipc::kWorkerPageMagic;

@@ -55,7 +55,8 @@ class Channel {
   Channel(Channel&&) noexcept;
   Channel& operator=(Channel&&) noexcept;
   // Ends what is outstanding; Requests and Responses that are still alive stay
-  // valid. Tells the supervisor, without waiting for it.
+  // valid. Tells the supervisor, without waiting for its
+  // answer.
   ~Channel();
 
   // Checks `inputs` against the signature and lays them out. `response_bytes`

@@ -57,8 +57,8 @@ struct ChannelOptions {
 struct CallOptions {
   // Bound on the whole call, waiting for a reload included. At most 24 h.
   absl::Duration timeout = absl::Seconds(30);
-  // The model may be run twice on this request: retry once where a worker
-  // died after it had started.
+  // Retry once where a worker died after it had started. (A result that does
+  // not fit the loaned block is always asked for again, in a larger one.)
   bool idempotent = false;
 };
 
