@@ -124,7 +124,7 @@ TEST_P(WorkerDeath, EveryRequestEndsOnceAsWhatItWas) {
                                                 outcome.response->output<float>("y")[0])
                                  : std::string(outcome.response.status().message());
   };
-  // Arm looks for deaths before it has looked at the ring; Poll the other way round.
+  // Both ways to look: before a sleep, and without one.
   const auto look = [&] {
     channel.Arm();
     channel.ClearEvent();

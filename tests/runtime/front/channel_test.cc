@@ -644,7 +644,7 @@ TEST_F(ChannelTest, TheServersEndDeliversWhatWasAnswered) {
   worker_->Step();
   server_.Die();
   while (!session->gone()) std::this_thread::yield();
-  // Arm looks for the server's end before it has looked at the ring.
+  // The look before a sleep finds the answer and the server's end together.
   EXPECT_TRUE(channel().Arm());
   Outcome outcome = Next();
   ASSERT_TRUE(outcome.response.ok()) << outcome.response.status();
