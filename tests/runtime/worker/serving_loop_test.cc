@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -144,7 +145,11 @@ class ServingLoopTest : public testing::Test, public ServingReplies {
     thread_.join();
   }
 
+  // A ring that lives until the loop has ended.
+  FakeRing& NewRing() { return rings_.emplace_back(); }
+
   Story story_;
+  std::deque<FakeRing> rings_;
   ipc::WorkerPage page_{};
   ipc::UniqueFd doorbell_ = *ipc::CreateEventFd();
   std::unique_ptr<CommandQueue> commands_ = *CommandQueue::Create();
@@ -157,7 +162,7 @@ TEST_F(ServingLoopTest, TouchesNothingBeforeServe) {
   page_.sleeping = 1;  // as a worker left it that died asleep
   page_.generation = 6;
   page_.busy_since_ns = 99;
-  FakeRing ring;
+  FakeRing& ring = NewRing();
   ring.waiting = 1;
   Start();
   AddChannel(1, ring);
@@ -181,7 +186,7 @@ TEST_F(ServingLoopTest, TouchesNothingBeforeServe) {
 
 // R3: asleep around every request, and only the doorbell to be woken by.
 TEST_F(ServingLoopTest, R3WakesForEveryRequest) {
-  FakeRing ring;
+  FakeRing& ring = NewRing();
   Start();
   AddChannel(1, ring);
   Admit();
@@ -193,7 +198,7 @@ TEST_F(ServingLoopTest, R3WakesForEveryRequest) {
 }
 
 TEST_F(ServingLoopTest, SpinningServesToo) {
-  FakeRing ring;
+  FakeRing& ring = NewRing();
   Start(ipc::SpinBudget(ipc::SpinBudget::kDefaultMaxNs));
   AddChannel(1, ring);
   Admit();
@@ -205,7 +210,8 @@ TEST_F(ServingLoopTest, SpinningServesToo) {
 }
 
 TEST_F(ServingLoopTest, TakesOneRequestOfEachChannelInTurn) {
-  FakeRing busy, quiet;
+  FakeRing& busy = NewRing();
+  FakeRing& quiet = NewRing();
   busy.waiting = 4;
   quiet.waiting = 2;
   Start();
@@ -221,7 +227,7 @@ TEST_F(ServingLoopTest, TakesOneRequestOfEachChannelInTurn) {
 }
 
 TEST_F(ServingLoopTest, HoldStopsAndServeResumes) {
-  FakeRing ring;
+  FakeRing& ring = NewRing();
   Start();
   AddChannel(1, ring);
   Admit();
@@ -244,7 +250,8 @@ TEST_F(ServingLoopTest, HoldStopsAndServeResumes) {
 }
 
 TEST_F(ServingLoopTest, ChannelsComeAndGoWhileItServes) {
-  FakeRing first, second;
+  FakeRing& first = NewRing();
+  FakeRing& second = NewRing();
   Start();
   Admit();
   Say(Command::Kind::kServe);
@@ -261,7 +268,8 @@ TEST_F(ServingLoopTest, ChannelsComeAndGoWhileItServes) {
 }
 
 TEST_F(ServingLoopTest, AChannelThatCannotBeginIsDroppedAlone) {
-  FakeRing bad, good;
+  FakeRing& bad = NewRing();
+  FakeRing& good = NewRing();
   bad.waiting = 1;
   good.waiting = 1;
   Start();
