@@ -2,11 +2,14 @@
 #include <fcntl.h>
 
 #include <limits>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "ipc/futex.h"
+#include "ipc/redact.h"
 #include "ipc/schema_convert.h"
 #include "runtime/supervisor/supervisor_core.h"
 
@@ -14,6 +17,18 @@ namespace baton::runtime {
 
 namespace schema = ipc::schema;
 using schema::Envelope;
+
+namespace {
+
+// What a worker says, without the secrets that it was given (A16). The worker takes them out
+// itself; but it runs the model's code.
+std::string WithoutSecrets(std::string_view text, const SecretsSnapshot& secrets) {
+  std::vector<std::string_view> values;
+  for (const auto& [key, value] : secrets.values) values.emplace_back(value.data(), value.size());
+  return ipc::Redacted(text, values);
+}
+
+}  // namespace
 
 WorkerHandle* SupervisorCore::Worker(uint64_t generation) {
   const auto found = workers_.find(generation);
@@ -56,8 +71,9 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
     case Envelope::FAILED: {
       const absl::Status failed = ipc::ReadStatus(envelope.getFailed());
       failure_code_ = failed.ok() ? absl::StatusCode::kInternal : failed.code();
-      log_->error("generation {} failed: {}", generation, std::string(failed.message()));
-      Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(failed.message()));
+      const std::string why = WithoutSecrets(std::string(failed.message()), *worker.secrets());
+      log_->error("generation {} failed: {}", generation, why);
+      Push(ReloadEvent::Kind::kWorkerFailed, generation, why);
       break;
     }
     case Envelope::HELD:

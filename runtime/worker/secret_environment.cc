@@ -54,7 +54,8 @@ absl::Status ReadAll(int fd, char* to, uint64_t bytes) {
   return absl::OkStatus();
 }
 
-absl::Status SetOne(const std::string& key, capnp::Data::Reader value) {
+absl::Status SetOne(const std::string& key, capnp::Data::Reader value,
+                    std::vector<std::string>* values) {
   if (key.empty() || key.find('=') != std::string::npos || key.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(
         absl::StrCat("a secret is named '", key, "', which no environment variable can be"));
@@ -62,6 +63,7 @@ absl::Status SetOne(const std::string& key, capnp::Data::Reader value) {
   std::string text(reinterpret_cast<const char*>(value.begin()), value.size());
   const bool has_nul = text.find('\0') != std::string::npos;
   const bool set = !has_nul && ::setenv(key.c_str(), text.c_str(), /*overwrite=*/1) == 0;
+  if (values != nullptr) values->push_back(text);
   ::explicit_bzero(text.data(), text.size());
   if (has_nul) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -73,7 +75,7 @@ absl::Status SetOne(const std::string& key, capnp::Data::Reader value) {
 
 }  // namespace
 
-absl::Status SetSecretEnvironment(int fd, uint64_t bytes) {
+absl::Status SetSecretEnvironment(int fd, uint64_t bytes, std::vector<std::string>* values) {
   if (bytes == 0) return absl::OkStatus();
   if (bytes > kMaxSnapshotBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -89,7 +91,7 @@ absl::Status SetSecretEnvironment(int fd, uint64_t bytes) {
     capnp::FlatArrayMessageReader message(words.words(), options);
     for (const auto entry : message.getRoot<ipc::schema::Secrets>().getEntries()) {
       const auto key = entry.getKey();
-      absl::Status set = SetOne(std::string(key.begin(), key.size()), entry.getValue());
+      absl::Status set = SetOne(std::string(key.begin(), key.size()), entry.getValue(), values);
       if (!set.ok()) return set;
     }
   } catch (const kj::Exception&) {

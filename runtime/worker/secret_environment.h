@@ -4,6 +4,8 @@
 #define BATON_RUNTIME_WORKER_SECRET_ENVIRONMENT_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -12,9 +14,11 @@ namespace baton::runtime {
 // Sets every entry of the snapshot (schema::Secrets, standard framing) in the
 // first `bytes` of `fd` in this process's environment. Call before any other
 // thread runs: setenv is not safe beside getenv. Private copies of the values
-// are overwritten before it returns. Errors name a key or a size, never a
-// value (A16).
-absl::Status SetSecretEnvironment(int fd, uint64_t bytes);
+// are overwritten before it returns, but for `values`, where it is given: what
+// must be taken out of texts that the model wrote. Errors name a key or a size,
+// never a value (A16).
+absl::Status SetSecretEnvironment(int fd, uint64_t bytes,
+                                  std::vector<std::string>* values = nullptr);
 
 }  // namespace baton::runtime
 

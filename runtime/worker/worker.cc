@@ -11,13 +11,16 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
+#include "ipc/redact.h"
 #include "ipc/schema_convert.h"
 #include "ipc/segment.h"
 #include "loader/model.h"
@@ -57,8 +60,15 @@ struct Assignment {
   uint64_t generation = 0;
   ipc::Segment page_memory;
   ipc::UniqueFd doorbell;
+  std::vector<std::string> secrets;  // the values, as this worker got them
 
   ipc::WorkerPage& page() const { return *reinterpret_cast<ipc::WorkerPage*>(page_memory.data()); }
+
+  // What the model says may quote a secret; no log and nobody else is to have it (A16).
+  absl::Status WithoutSecrets(const absl::Status& status) const {
+    const std::vector<std::string_view> values(secrets.begin(), secrets.end());
+    return absl::Status(status.code(), ipc::Redacted(std::string(status.message()), values));
+  }
 };
 
 [[noreturn]] void End(WorkerExit code) {
@@ -107,7 +117,7 @@ absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
   if (!memory.ok()) return memory.status();
   assignment->page_memory = *std::move(memory);
   if (absl::Status page_ok = CheckPage(assignment->page()); !page_ok.ok()) return page_ok;
-  return SetSecretEnvironment(secrets.get(), start.getSecretsBytes());
+  return SetSecretEnvironment(secrets.get(), start.getSecretsBytes(), &assignment->secrets);
 }
 
 // One model between `start` and `exit`.
@@ -174,7 +184,7 @@ class Worker {
     const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
     if (!warm.ok()) {
       spdlog::info("the warm-up on zeros was refused, which a model may do: {}",
-                   std::string(warm.message()));
+                   std::string(assignment_.WithoutSecrets(warm).message()));
     }
     spdlog::info("Subprocess: Model created successfully");
     link_.Ready(admission.call, exported);
@@ -188,13 +198,16 @@ class Worker {
       model_->Cleanup();
       return absl::OkStatus();
     });
-    if (!cleaned.ok()) spdlog::error("{}", std::string(cleaned.message()));
+    if (!cleaned.ok()) {
+      spdlog::error("{}", std::string(assignment_.WithoutSecrets(cleaned).message()));
+    }
     model_.reset();
     arena_.reset();
   }
 
   // The supervisor is told first: it need not wait for the model's cleanup.
-  [[noreturn]] void Fail(uint64_t call, const absl::Status& why) {
+  [[noreturn]] void Fail(uint64_t call, const absl::Status& reason) {
+    const absl::Status why = assignment_.WithoutSecrets(reason);
     spdlog::error("{}", std::string(why.message()));
     link_.Failed(call, why);
     CleanUp();

@@ -10,7 +10,8 @@
 //     copies hang         as crash, but sleeps for ever weights      data: uint8[?] -> sum:
 //     uint64[1]      the sum of its device memory's bytes
 //   weights_bytes  device memory taken, each byte 1 (any behaviour; default 0)
-//   load           fail | crash | hang: what the constructor does (default: nothing)
+//   load           fail | leak | crash | hang: what the constructor does (default: nothing);
+//                  leak throws the value of the environment variable `variable`
 //   load_ms        time that construction takes
 //   upload         fail | crash | hang: what Upload does
 //   cleanup        throw | hang: what Cleanup does
@@ -93,6 +94,10 @@ class Probe : public baton::Model {
     const std::string what = options_.Option(where);
     if (what.empty() || !Applies()) return;
     if (what == "fail" || what == "throw") throw std::runtime_error(where + " fails as asked");
+    if (what == "leak") {
+      const char* value = std::getenv(options_.Option("variable").c_str());
+      throw std::runtime_error(std::string("no such token: ") + (value ? value : "(none)"));
+    }
     if (what == "crash") Crash();
     if (what == "hang") SleepForEver();
     throw std::invalid_argument("option '" + where + "': unknown fault '" + what + "'");

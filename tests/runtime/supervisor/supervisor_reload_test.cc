@@ -132,6 +132,21 @@ TEST_F(SupervisorReloadTest, A16_NoValueReachesALogOrAReceipt) {
   }
 }
 
+TEST_F(SupervisorReloadTest, A16_AModelThatThrowsItsSecretTellsNobody) {
+  const std::string hidden = "hunter2-zebra";
+  WriteSecret(hidden);
+  WriteModel({"behaviour: env", "variable: TOKEN", "load: leak", "only_if: BREAK=yes"});
+  Start();
+  WriteSecretKey("BREAK", "yes");
+  ASSERT_TRUE(WaitForReceipts(1));
+  const auto reloaded = Client().Reload();
+  EXPECT_THAT(std::string(reloaded.status.message()), HasSubstr("no such token: ***"));
+  EXPECT_THAT(Receipts().at(0).reason, HasSubstr("no such token: ***"));
+  EXPECT_THAT(Status().reason, HasSubstr("no such token: ***"));
+  EXPECT_THAT(server_->Log(), HasSubstr("no such token: ***"));
+  EXPECT_THAT(server_->Log(), Not(HasSubstr(hidden)));
+}
+
 class FailingLoadTest : public SupervisorReloadTest,
                         public ::testing::WithParamInterface<const char*> {};
 INSTANTIATE_TEST_SUITE_P(How, FailingLoadTest, ::testing::Values("fail", "crash", "hang"),
