@@ -205,13 +205,15 @@ std::string ToString(const ExitStatus& status) {
 }
 
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
-    : identity_(std::exchange(other.identity_, {})),
+    : kill_group_at_end_(other.kill_group_at_end_),
+      identity_(std::exchange(other.identity_, {})),
       pidfd_(std::move(other.pidfd_)),
       exit_status_(std::exchange(other.exit_status_, std::nullopt)) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   if (this == &other) return *this;
   Finish();
+  kill_group_at_end_ = other.kill_group_at_end_;
   identity_ = std::exchange(other.identity_, {});
   pidfd_ = std::move(other.pidfd_);
   exit_status_ = std::exchange(other.exit_status_, std::nullopt);
@@ -227,9 +229,18 @@ void ChildProcess::Finish() {
   Reap(kReapOnDestruction).status().IgnoreError();
 }
 
+void ChildProcess::KillGroupIfEnded() {
+  siginfo_t info = {};
+  const int result =
+      ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | WNOWAIT);
+  // Ended and not reaped: until it is, nobody else can have its number, nor its group's.
+  if (result == 0 && info.si_pid == pid() && pid() > 1) ::kill(-pid(), SIGKILL);
+}
+
 absl::StatusOr<std::optional<ExitStatus>> ChildProcess::TryReap() {
   if (exit_status_) return exit_status_;
   if (!pidfd_) return absl::FailedPreconditionError("there is no child to reap");
+  if (kill_group_at_end_) KillGroupIfEnded();
   siginfo_t info = {};
   int result;
   do {
@@ -300,6 +311,7 @@ absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options) {
     return absl::ErrnoToStatus(open_error, absl::StrCat("cannot hold process ", pid, " (",
                                                         options.executable, ") by a pidfd"));
   }
+  child.kill_group_at_end_ = options.kill_group_at_end && options.new_process_group;
   child.identity_.pid = pid;
   if (absl::StatusOr<ProcessIdentity> identity = ProcessIdentity::Of(pid); identity.ok()) {
     child.identity_ = *identity;

@@ -88,6 +88,10 @@ struct SpawnOptions {
   // A group of its own, so that ^C at a terminal reaches only who is to act on
   // it and not the worker that has to drain.
   bool new_process_group = true;
+  // Once it has ended, and before it is reaped, what is left of its group is
+  // killed: descendants that it started and that hold what it held. Needs
+  // new_process_group. One that made a group or session of its own gets away.
+  bool kill_group_at_end = false;
 };
 
 class ChildProcess {
@@ -118,7 +122,9 @@ class ChildProcess {
   friend absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options);
 
   void Finish();
+  void KillGroupIfEnded();
 
+  bool kill_group_at_end_ = false;
   ProcessIdentity identity_;
   UniqueFd pidfd_;
   std::optional<ExitStatus> exit_status_;

@@ -179,6 +179,29 @@ TEST(ChildProcess, DestructorKillsAndReaps) {
   EXPECT_EQ(::waitpid(identity.pid, nullptr, WNOHANG), -1);  // no zombie either
 }
 
+TEST(ChildProcess, A27_WhatItStartedGoesWithIt) {
+  for (const bool by_destructor : {false, true}) {
+    Pipe pipe;
+    SpawnOptions options{.executable = "/bin/sh"};
+    options.args = {"-c", by_destructor ? "sleep 1000 & echo up >&3; wait"
+                                        : "sleep 1000 & echo up >&3; exit 0"};
+    options.fds = {{pipe.write.get(), 3}};
+    options.kill_group_at_end = true;
+    auto child = SpawnProcess(options);
+    ASSERT_TRUE(child.ok()) << child.status();
+    if (by_destructor) {
+      char up;
+      ASSERT_EQ(::read(pipe.read.get(), &up, 1), 1);
+      *child = ChildProcess();
+    } else {
+      auto status = child->Reap(kSoon);
+      ASSERT_TRUE(status.ok()) << status.status();
+      EXPECT_TRUE(status->clean());
+    }
+    pipe.ReadAll();  // ends when the last one that holds the pipe does
+  }
+}
+
 TEST(ChildProcess, SurvivesAThiefOfExitStatuses) {
   ::signal(SIGCHLD, SIG_IGN);  // the kernel reaps, and waitid finds nothing
   auto child = SpawnProcess(Role("wait"));
