@@ -189,10 +189,7 @@ void ReloadMachine::OnConfirmed() {
     Stopped();
     return;
   }
-  if (old_.generation != served_) {
-    Emit(Action::kFailedGeneration, old_.generation);
-    actions_.back().detail = old_.why;
-  }
+  TellFailedGeneration();
   old_ = {};
   verdict_.clear();
   if (next_.phase == Phase::kNone) {
@@ -380,6 +377,13 @@ void ReloadMachine::DropNext() {
   load_deadline_ns_ = 0;
 }
 
+// It goes without having served: the receipt of the reload is about another one.
+void ReloadMachine::TellFailedGeneration() {
+  if (old_.generation == served_) return;
+  Emit(Action::kFailedGeneration, old_.generation);
+  actions_.back().detail = old_.why;
+}
+
 // The successor goes the way of an old worker: it may hold device memory.
 void ReloadMachine::RetireNext(const std::string& why) {
   old_ = std::exchange(next_, {});
@@ -462,6 +466,8 @@ void ReloadMachine::KeepOld(const std::string& why) {
 }
 
 void ReloadMachine::Stopped() {
+  // Before the first generation served there are no receipts.
+  if (served_ != 0 && old_.phase != Phase::kNone) TellFailedGeneration();
   MoveTo(State::kStopped);
   Emit(Action::kFinish, served_);
   actions_.back().outcome = "stopped";

@@ -168,6 +168,7 @@ class ReloadMachine {
   void ScheduleSpawn();
   void DropNext();
   void RetireNext(const std::string& why);
+  void TellFailedGeneration();
   void Admit();
   void EnterHolding();
   void EnterClosing();

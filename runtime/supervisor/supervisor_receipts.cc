@@ -94,7 +94,7 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   ReceiptDraft draft(generation, draft_ ? draft_->trigger : "worker-death", ipc::MonotonicNs());
   draft.outcome = "failed";
   draft.reason = why;
-  draft.verdict = verdict_.text;
+  draft.verdict = verdict_.text.empty() ? "unknown" : verdict_.text;
   draft.verdict_source = verdict_.source;
   draft.device_source = DeviceLedger::source();
   draft.device_bytes_after = ledger_.BytesInUse();
@@ -104,6 +104,7 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
     ended_.erase(ended);
   }
   Append(draft);
+  if (machine_.step() == ipc::ServerState::kStopped) return;  // Stopped() answers
   AnswerWaiters(absl::UnavailableError(
       absl::StrCat("generation ", generation, " failed, and is being retried: ", why)));
 }

@@ -268,6 +268,31 @@ TEST(ReloadMachine, A30_StopEndsFromEveryStateWhateverHangs) {
   }
 }
 
+TEST(ReloadMachine, A30_StopTellsOfASuccessorThatNeverServed) {
+  for (const State state : {State::kAdmitting, State::kRemapping}) {
+    for (const bool confirmed : {true, false}) {
+      Life life = At(state);
+      life.Send(Event::kStop);
+      life.Old(Event::kImportsClosed);
+      life.Old(Event::kWorkerExited);
+      EXPECT_EQ(life.Last(Action::kFailedGeneration), nullptr);
+      const auto actions = confirmed ? life.Old(Event::kConfirmed) : life.Timeout();
+      EXPECT_EQ(life.machine.step(), State::kStopped);
+      ASSERT_TRUE(Has(actions, Action::kFailedGeneration));
+      EXPECT_EQ(life.Last(Action::kFailedGeneration)->generation, 2);
+      EXPECT_THAT(life.Last(Action::kFailedGeneration)->detail, testing::HasSubstr("stop"));
+      EXPECT_EQ(life.Kinds(Action::kFailedGeneration).size(), 1);
+    }
+  }
+  Life life = At(State::kServing);  // one that served has the reload's own receipt
+  life.Send(Event::kStop);
+  life.Old(Event::kHeld);
+  life.Old(Event::kImportsClosed);
+  life.Old(Event::kWorkerExited);
+  life.Old(Event::kConfirmed);
+  EXPECT_EQ(life.Last(Action::kFailedGeneration), nullptr);
+}
+
 TEST(ReloadMachine, AFirstWorkerThatFailsEndsTheServer) {
   Life life;
   life.Send(Event::kWorkerFailed, 1, "config.yaml:3: no such loader");
