@@ -14,6 +14,13 @@
 
 namespace baton::runtime {
 
+std::string CapReason(const std::string& reason) {
+  if (reason.size() <= kMaxReasonBytes) return reason;
+  size_t end = kMaxReasonBytes;
+  for (int i = 0; i < 3 && (static_cast<unsigned char>(reason[end]) & 0xc0) == 0x80; ++i) --end;
+  return reason.substr(0, end);
+}
+
 ReceiptDraft::ReceiptDraft(uint64_t generation, std::string trigger, int64_t now_ns)
     : generation(generation),
       trigger(std::move(trigger)),
@@ -22,6 +29,7 @@ ReceiptDraft::ReceiptDraft(uint64_t generation, std::string trigger, int64_t now
 
 void ReceiptDraft::Enter(ipc::ServerState step, int64_t now_ns) {
   Close(now_ns);
+  if (steps_.size() >= kMaxReceiptStates) steps_.erase(steps_.begin() + kMaxReceiptStates / 2);
   steps_.push_back({step, 0});
 }
 
@@ -36,7 +44,7 @@ void ReceiptDraft::WriteTo(ipc::schema::Receipt::Builder to) const {
   to.setTrigger(trigger);
   to.setStrategy(strategy);
   to.setOutcome(outcome);
-  to.setReason(reason);
+  to.setReason(CapReason(reason));
   to.setVerdict(verdict);
   to.setVerdictSource(verdict_source);
   to.setStartedUnixMs(started_unix_ms);

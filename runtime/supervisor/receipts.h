@@ -5,6 +5,7 @@
 #ifndef BATON_RUNTIME_SUPERVISOR_RECEIPTS_H_
 #define BATON_RUNTIME_SUPERVISOR_RECEIPTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,14 @@
 
 namespace baton::runtime {
 
+// Of a reason, and of the steps of one reload, a receipt has this much: it is
+// to fit into one control packet, whatever a model says or how often it fails.
+inline constexpr size_t kMaxReasonBytes = 4096;
+inline constexpr size_t kMaxReceiptStates = 64;
+
+// The first kMaxReasonBytes of it at most, and no half of a UTF-8 character.
+std::string CapReason(const std::string& reason);
+
 // A receipt being written. The members are those of ipc/schema/receipt.capnp.
 class ReceiptDraft {
  public:
@@ -27,7 +36,8 @@ class ReceiptDraft {
   ReceiptDraft(uint64_t generation, std::string trigger, int64_t now_ns);
 
   // The step is now `step`: the time since the one before is that one's. A
-  // step that is entered twice has two entries.
+  // step that is entered twice has two entries. Past kMaxReceiptStates, the
+  // first and the latest are kept.
   void Enter(ipc::ServerState step, int64_t now_ns);
   // The last step has ended.
   void Close(int64_t now_ns);

@@ -108,11 +108,18 @@ void ReloadMachine::OnReloadRequested(const std::string& trigger) {
   if (next_.phase == Phase::kNone) {  // being retried: the next try is the one asked for
     Emit(Action::kJoin);
     Spawn();
+    TellUnconfirmed();
     return;
   }
   // The worker on its way has read its configuration and its secrets already (A15).
   again_ = true;
   again_trigger_ = trigger;
+  TellUnconfirmed();
+}
+
+// Nobody knows when it ends: who asks is told, rather than left waiting.
+void ReloadMachine::TellUnconfirmed() {
+  if (step_ == State::kConfirming && unconfirmed_) Emit(Action::kUnconfirmed, old_.generation);
 }
 
 void ReloadMachine::OnStop() {
@@ -246,7 +253,8 @@ void ReloadMachine::OnStepTimeout() {
       reason_ =
           absl::StrCat("device memory of generation ", old_.generation, " is not confirmed freed (",
                        verdict_, "); nothing may allocate before it is");
-      Emit(Action::kUnconfirmed, old_.generation);
+      unconfirmed_ = true;
+      TellUnconfirmed();
       if (stopping_) Stopped();
       break;
     case State::kRemapping:
@@ -316,7 +324,11 @@ void ReloadMachine::OnNextLost(const std::string& why) {
         break;
       }
       DropNext();
-      if (step_ != State::kUnavailable) MoveTo(State::kUnavailable);
+      if (step_ != State::kUnavailable) {
+        MoveTo(State::kUnavailable);
+      } else {
+        Emit(Action::kStillUnavailable);
+      }
       ScheduleSpawn();
       break;
     default:
@@ -427,6 +439,7 @@ void ReloadMachine::EnterExiting() {
 void ReloadMachine::EnterConfirming() {
   MoveTo(State::kConfirming);
   verdict_ = "unknown";
+  unconfirmed_ = false;
   step_deadline_ns_ = After(policy_.confirm_timeout);
   Emit(Action::kConfirm, old_.generation);
 }

@@ -96,6 +96,7 @@ struct ReloadAction {
     kCutOffMappers,
     kConfirm,           // ask until kConfirmed
     kUnconfirmed,       // confirm_timeout passed: make the verdict visible, go on asking
+    kStillUnavailable,  // another worker is lost: tell those who wait for it
     kFailedGeneration,  // a generation that never served is gone (detail: why): write a receipt
     kFinish,            // the reload is over (outcome, detail: reason): close its receipt
     kStopped,           // last action of all; detail: why, when nobody asked for it
@@ -156,6 +157,7 @@ class ReloadMachine {
   void OnStaged();
   void OnReady();
   void OnConfirmed();
+  void TellUnconfirmed();
   void OnTimeout();
   void OnStepTimeout();
   void OnOldLost(const std::string& why);
@@ -190,10 +192,11 @@ class ReloadMachine {
   uint64_t last_generation_ = 0;
   bool again_ = false;  // asked for while a reload ran
   std::string again_trigger_;
-  uint64_t failures_ = 0;    // workers lost since the last healthy one
-  int newest_failures_ = 0;  // how often the newest secrets did not come up
-  bool kill_sent_ = false;   // EXITING: the cleanup_timeout has passed
-  std::string verdict_;      // the last kNotConfirmed
+  uint64_t failures_ = 0;     // workers lost since the last healthy one
+  int newest_failures_ = 0;   // how often the newest secrets did not come up
+  bool kill_sent_ = false;    // EXITING: the cleanup_timeout has passed
+  bool unconfirmed_ = false;  // CONFIRMING: the confirm_timeout has passed
+  std::string verdict_;       // the last kNotConfirmed
   std::string reason_;
   std::string stop_reason_;  // nobody asked for it
   int64_t now_ns_ = 0;

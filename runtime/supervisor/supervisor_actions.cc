@@ -81,6 +81,11 @@ void SupervisorCore::Perform(const ReloadAction& action) {
     case Kind::kUnconfirmed:
       last_verdict_ = verdict_.text;
       log_->error("{}", machine_.reason());
+      AnswerAllWaiters(absl::UnavailableError(machine_.reason()));
+      break;
+    case Kind::kStillUnavailable:
+      log_->error("unavailable: {}", machine_.reason());
+      AnswerAllWaiters(absl::UnavailableError(machine_.reason()));
       break;
     case Kind::kFailedGeneration:
       WriteFailedReceipt(generation, action.detail);
@@ -115,7 +120,7 @@ void SupervisorCore::EnterStep(State step) {
   pages_.ShowState(stopping ? State::kStopping : step, machine_.serving_generation());
   if (step == State::kUnavailable) {
     log_->error("unavailable: {}", machine_.reason());
-    AnswerWaiters(absl::UnavailableError(machine_.reason()));
+    AnswerAllWaiters(absl::UnavailableError(machine_.reason()));
   }
 }
 

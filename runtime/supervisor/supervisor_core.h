@@ -99,6 +99,8 @@ class SupervisorCore : private FrontTable::Owner {
   static void FillExit(const Ended& ended, ReceiptDraft& draft);
   void Append(const ReceiptDraft& draft);
   void AnswerWaiters(const absl::Status& status);
+  // Those who wait for the reload after this one, too.
+  void AnswerAllWaiters(const absl::Status& status);
 
   // ---- supervisor_replies.cc: what fronts and clients ask
   void OnHello(SessionId session, uint64_t call, bool is_front) override;

@@ -115,6 +115,12 @@ void SupervisorCore::Append(const ReceiptDraft& draft) {
   }
 }
 
+void SupervisorCore::AnswerAllWaiters(const absl::Status& status) {
+  std::move(waiting_next_.begin(), waiting_next_.end(), std::back_inserter(waiting_now_));
+  waiting_next_.clear();
+  AnswerWaiters(status);
+}
+
 void SupervisorCore::AnswerWaiters(const absl::Status& status) {
   std::vector<Waiter> waiters = std::exchange(waiting_now_, {});
   if (stopped_) {

@@ -76,7 +76,7 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setLoader(config_.loader);
   to.setDevice(config_.device);
   to.setState(capnp::Text::Reader(name.data(), name.size()));
-  to.setReason(machine_.reason());
+  to.setReason(CapReason(machine_.reason()));
   to.setGeneration(machine_.serving_generation());
   const bool serves = state == State::kServing || state == State::kStaging;
   to.setLive(true);

@@ -49,6 +49,20 @@ TEST(ReceiptDraft, KnowsHowLongEachStepTook) {
   EXPECT_GT(receipt.getStartedUnixMs(), 1'600'000'000'000u);
 }
 
+TEST(ReceiptDraft, IsOfLimitedSize) {
+  ReceiptDraft draft = SomeDraft();
+  for (int i = 0; i < 1000; ++i) draft.Enter(State::kUnavailable, 200 + i);
+  draft.Enter(State::kStopped, 2000);
+  draft.reason = std::string(kMaxReasonBytes - 1, 'x') + "\u00fc" + std::string(100'000, 'y');
+  capnp::MallocMessageBuilder message;
+  auto receipt = message.initRoot<ipc::schema::Receipt>();
+  draft.WriteTo(receipt);
+  ASSERT_EQ(receipt.getStates().size(), kMaxReceiptStates);
+  EXPECT_STREQ(receipt.getStates()[0].getState().cStr(), "STAGING");
+  EXPECT_STREQ(receipt.getStates()[kMaxReceiptStates - 1].getState().cStr(), "STOPPED");
+  EXPECT_EQ(receipt.getReason().size(), kMaxReasonBytes - 1);
+}
+
 TEST(ReceiptLog, AppendsOneJsonLineEach) {
   std::string name = (fs::temp_directory_path() / "baton-receipts-XXXXXX").native();
   const fs::path dir = ::mkdtemp(name.data());

@@ -232,6 +232,20 @@ TEST(ReloadMachine, AChangeWhileUnavailableIsTriedAtOnce) {
               testing::ElementsAre(Action::kJoin, Action::kSpawn));
 }
 
+TEST(ReloadMachine, EachWorkerLostWhileUnavailableIsTold) {
+  Life life = At(State::kUnavailable);
+  life.Send(Event::kReloadRequested, 0, "command");
+  EXPECT_TRUE(Has(life.Next(Event::kWorkerFailed), Action::kStillUnavailable));
+  EXPECT_EQ(life.machine.step(), State::kUnavailable);
+}
+
+TEST(ReloadMachine, A27_WhoAsksWhileUnconfirmedIsTold) {
+  Life life = At(State::kConfirming);
+  EXPECT_FALSE(Has(life.Send(Event::kReloadRequested), Action::kUnconfirmed));
+  EXPECT_TRUE(Has(life.Timeout(), Action::kUnconfirmed));
+  EXPECT_TRUE(Has(life.Send(Event::kReloadRequested), Action::kUnconfirmed));
+}
+
 TEST(ReloadMachine, A30_StopDrainsExitsAndConfirms) {
   Life life = At(State::kServing);
   life.log.clear();
