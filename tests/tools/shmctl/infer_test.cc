@@ -91,7 +91,7 @@ TEST_F(InferTest, LargeTensorsGoThroughFiles) {
   EXPECT_THAT(small.err, HasSubstr("RESOURCE_EXHAUSTED"));
 }
 
-// The list of bad input: each has a clear error, and the server goes on serving.
+// Bad input of every kind has a clear error, and the server goes on serving.
 TEST_F(InferTest, MistakesAreToldAndHarmNothing) {
   ShmctlProcess server = Serve({"behaviour: echo"});
   const std::string good = Bytes("good.npy", {1});
