@@ -1,5 +1,6 @@
 #include "runtime/supervisor/channel_record.h"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -8,6 +9,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +36,17 @@ absl::Status CheckMemoryFile(int fd, uint64_t bytes, const char* what) {
   return absl::OkStatus();
 }
 
+// One that does not make its writer wait: workers signal it.
+bool IsEventFd(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_NONBLOCK) == 0) return false;
+  std::ifstream info(absl::StrCat("/proc/self/fdinfo/", fd));
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("eventfd-count:")) return true;
+  }
+  return false;
+}
+
 bool ReadAt(int fd, uint64_t offset, void* to, size_t bytes) {
   return ::pread(fd, to, bytes, static_cast<off_t>(offset)) == static_cast<ssize_t>(bytes);
 }
@@ -44,6 +58,10 @@ absl::Status CheckChannelDescriptors(const ChannelRecord& channel) {
       CheckMemoryFile(channel.submission.get(), channel.submission_bytes, "submission");
   if (status.ok()) {
     status = CheckMemoryFile(channel.completion.get(), channel.completion_bytes, "completion");
+  }
+  if (status.ok() && channel.event.valid() && !IsEventFd(channel.event.get())) {
+    status = absl::InvalidArgumentError(
+        "openChannel: the eventfd is none, or was made without EFD_NONBLOCK");
   }
   return status;
 }

@@ -23,8 +23,8 @@ struct ChannelRecord {
 };
 
 // Whether the descriptors are what they are said to be: files in memory of at
-// least these sizes. INVALID_ARGUMENT otherwise. A descriptor of anything else
-// could make whoever reads it wait, or be cut short under it.
+// least these sizes, and an eventfd that does not block. INVALID_ARGUMENT otherwise. A descriptor
+// of anything else could make whoever reads it wait, or be cut short under it.
 absl::Status CheckChannelDescriptors(const ChannelRecord& channel);
 
 // How many requests wait in the channel's ring, not taken by any worker. Reads

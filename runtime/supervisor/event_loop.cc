@@ -46,6 +46,15 @@ absl::Status EventLoop::Watch(int fd, Callback callback) {
   return absl::OkStatus();
 }
 
+void EventLoop::WatchWritable(int fd, bool on) {
+  const auto token = tokens_.find(fd);
+  if (token == tokens_.end()) return;
+  epoll_event event{};
+  event.events = on ? uint32_t{EPOLLIN | EPOLLOUT} : uint32_t{EPOLLIN};
+  event.data.u64 = token->second;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
 void EventLoop::Forget(int fd) {
   const auto token = tokens_.find(fd);
   if (token == tokens_.end()) return;

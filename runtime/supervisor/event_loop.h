@@ -26,6 +26,9 @@ class EventLoop {
   // Calls `callback` whenever `fd` is readable, has hung up or is in error.
   // The loop does not own `fd`: Forget it before it is closed.
   absl::Status Watch(int fd, Callback callback);
+  // Whether its callback is also called whenever `fd` is writable; at first not.
+  // No effect on what is not watched.
+  void WatchWritable(int fd, bool on);
   // Its callback is not called again, not even for what was ready already. Safe
   // within any callback, its own included; no effect on what is not watched.
   void Forget(int fd);

@@ -1,5 +1,6 @@
 #include "runtime/supervisor/front_table.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -19,6 +20,17 @@ namespace {
 
 // How many packets of one session are read before others get a turn.
 constexpr int kPacketsATurn = 16;
+// Descriptors that channels leave free: for workers, sessions and receipts.
+constexpr rlim_t kReservedDescriptors = 64;
+
+// A new descriptor gets the lowest free number, so one from the reserve says
+// that all below it are taken. The limit is asked for each time: others may
+// change it from outside.
+bool FromReserve(int fd) {
+  rlimit limit{};
+  return fd >= 0 && ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+         static_cast<rlim_t>(fd) + kReservedDescriptors >= limit.rlim_cur;
+}
 
 }  // namespace
 
@@ -41,24 +53,22 @@ uint32_t FrontTable::fronts() const {
 
 // ---- sessions ----
 
-void FrontTable::Accept(ipc::ControlListener& listener) {
+absl::Status FrontTable::Accept(ipc::ControlListener& listener) {
   for (int i = 0; i < kPacketsATurn; ++i) {
     auto socket = listener.Accept();
     if (absl::IsPermissionDenied(socket.status())) {
       log_->warn("{}", std::string(socket.status().message()));
       continue;
     }
-    if (!socket.ok()) {
-      log_->error("cannot accept a connection: {}", std::string(socket.status().message()));
-      return;
-    }
-    if (!*socket) return;
+    if (!socket.ok()) return socket.status();
+    if (!*socket) break;
     if (sessions_.size() >= limits_.max_sessions) {
       log_->warn("refused a connection: there are {} already", sessions_.size());
       continue;
     }
     Admit(*std::move(*socket));
   }
+  return absl::OkStatus();
 }
 
 void FrontTable::Admit(ipc::ControlSocket socket) {
@@ -231,6 +241,13 @@ absl::Status FrontTable::HandleOpenChannel(Session& session, ipc::ControlMessage
   channel.submission = message.TakeFd(0);
   channel.completion = message.TakeFd(1);
   if (open.getHasEvent()) channel.event = message.TakeFd(2);
+  if (FromReserve(channel.submission.get()) || FromReserve(channel.completion.get()) ||
+      FromReserve(channel.event.get())) {
+    ReplyError(session.id, call,
+               absl::ResourceExhaustedError(
+                   "the server is out of descriptors: close channels, or raise its ulimit -n"));
+    return absl::OkStatus();
+  }
   channel.submission_bytes = open.getSubmissionBytes();
   channel.completion_bytes = open.getCompletionBytes();
   absl::Status status = CheckChannelDescriptors(channel);
@@ -284,17 +301,16 @@ void FrontTable::ChannelUsable(uint64_t channel) {
   Reply(found->second.session, message);
 }
 
-void FrontTable::ChannelRefused(uint64_t channel, const absl::Status& why) {
+void FrontTable::ChannelRefused(uint64_t channel, const absl::Status& why, bool end_front) {
   const auto found = channels_.find(channel);
   if (found == channels_.end()) return;
   const SessionId id = found->second.session;
   log_->warn("channel {} of front {} was refused: {}", channel, id, std::string(why.message()));
-  if (found->second.open_call == 0) {
-    // It was good once, so its front has broken it. It must not wait for answers that never come.
+  if (found->second.open_call == 0 && end_front) {
     Close(id, "a worker refused its channel");
     return;
   }
-  ReplyError(id, found->second.open_call, why);
+  ReplyError(id, found->second.open_call, why);  // nothing, if it was answered
   if (Session* session = Find(id)) DropChannel(*session, channel);
 }
 

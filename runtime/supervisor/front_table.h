@@ -61,7 +61,9 @@ class FrontTable {
       : loop_(loop), owner_(owner), log_(std::move(log)), limits_(limits) {}
   ~FrontTable();
 
-  void Accept(ipc::ControlListener& listener);
+  // An error: nobody can be accepted now. Who waits is still in the queue, so
+  // the listener stays readable: do not call again at once.
+  absl::Status Accept(ipc::ControlListener& listener);
   void Close(SessionId session, const std::string& why);
 
   // Sends an answer; a session that does not take it is closed.
@@ -72,9 +74,11 @@ class FrontTable {
   const std::map<uint64_t, ChannelRecord>& channels() const { return channels_; }
   // A worker has it: the front may use it.
   void ChannelUsable(uint64_t channel);
-  // A worker refused it. One that was never usable is answered with why; the
-  // front of one that was is closed.
-  void ChannelRefused(uint64_t channel, const absl::Status& why);
+  // A worker refused it: it is forgotten. One that was never usable is answered
+  // with why. One that was: its worker has poisoned it, which its front sees;
+  // with `end_front` no worker ever had it, and the session is closed so that
+  // the front does not wait for answers that never come.
+  void ChannelRefused(uint64_t channel, const absl::Status& why, bool end_front);
 
   // Imports. Both count sessions that are still missing.
   void AskToClose(uint64_t generation);

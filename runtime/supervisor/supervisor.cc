@@ -1,5 +1,7 @@
 #include "runtime/supervisor/supervisor.h"
 
+#include <sys/resource.h>
+
 #include <cstdlib>
 #include <utility>
 
@@ -17,6 +19,19 @@ bool MeansYes(const char* value) {
   return false;
 }
 
+namespace {
+
+// A channel costs three descriptors here, and the soft limit is often 1024.
+// Workers inherit this, and map every channel, too.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // if not: the reserve makes openChannel fail in time
+}
+
+}  // namespace
+
 Supervisor::Supervisor(std::unique_ptr<SupervisorCore> core) : core_(std::move(core)) {}
 Supervisor::~Supervisor() = default;
 
@@ -24,6 +39,7 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Create(SupervisorOptions
   for (const char* variable : {"BATON_DISABLE_SECRETS_RELOAD", "CLARIFAI_DISABLE_SECRETS_RELOAD"}) {
     if (MeansYes(std::getenv(variable))) options.disable_secrets_reload = true;
   }
+  RaiseDescriptorLimit();
   auto core = SupervisorCore::Create(std::move(options));
   if (!core.ok()) return core.status();
   return std::unique_ptr<Supervisor>(new Supervisor(*std::move(core)));

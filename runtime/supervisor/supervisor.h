@@ -36,8 +36,8 @@ struct SupervisorOptions {
   bool disable_secrets_reload = false;
   std::string run_directory;      // empty: the user's own
   std::string worker_executable;  // empty: looked up, see runtime/executable_path.h
-  // Stop when this descriptor reaches its end: the launching process is gone.
-  // Not owned. -1: none.
+  // Stop when this descriptor reaches its end, or this process's parent ends:
+  // the launching process is gone. Not owned. -1: none.
   int die_with_fd = -1;
 
   // A request that runs for longer than this means that the worker is wedged;

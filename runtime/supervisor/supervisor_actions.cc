@@ -167,8 +167,10 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good_secrets) {
   if (worker.ok()) {
     absl::Status watched =
         loop_->Watch((*worker)->pidfd(), [this, generation] { WorkerEnded(generation); });
-    watched.Update(
-        loop_->Watch((*worker)->socket_fd(), [this, generation] { ReadWorker(generation); }));
+    watched.Update(loop_->Watch((*worker)->socket_fd(), [this, generation] {
+      FlushWorker(generation);
+      ReadWorker(generation);
+    }));
     if (watched.ok()) {
       workers_[generation] = *std::move(worker);
       return;

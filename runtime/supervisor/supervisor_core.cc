@@ -31,6 +31,10 @@ constexpr int64_t kNameHolderNs = 500 * kNsPerMs;
 // How long after its socket a worker's process may take to end.
 constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
+// How long nobody is accepted after it did not work (out of descriptors).
+constexpr int64_t kAcceptPauseNs = 100 * kNsPerMs;
+// How long a worker may read nothing of what waits for it.
+constexpr int64_t kStalledNs = 10'000 * kNsPerMs;
 
 int64_t Sooner(int64_t a, int64_t b) {
   if (a == 0 || b == 0) return a + b;
@@ -101,18 +105,12 @@ absl::Status SupervisorCore::SetUp() {
   listener_ = *std::move(listener);
   started_ns_ = ipc::MonotonicNs();
 
-  absl::Status status = loop_->Watch(listener_.fd(), [this] { fronts_.Accept(listener_); });
+  absl::Status status = loop_->Watch(listener_.fd(), [this] { Accept(); });
   status.Update(loop_->Watch(stop_event_.get(), [this] {
     ipc::DrainEventFd(stop_event_.get());
     Push(ReloadEvent::Kind::kStop);
   }));
-  if (options_.die_with_fd >= 0) {
-    status.Update(loop_->Watch(options_.die_with_fd, [this] {
-      loop_->Forget(options_.die_with_fd);
-      log_->info("the process that launched this server is gone");
-      Push(ReloadEvent::Kind::kStop);
-    }));
-  }
+  if (options_.die_with_fd >= 0) status.Update(WatchLauncher());
   if (!options_.secrets_directory.empty() && !options_.disable_secrets_reload) {
     watcher_.emplace(options_.secrets_directory, started_ns_);
     // Without inotify its deadline does all.
@@ -121,6 +119,53 @@ absl::Status SupervisorCore::SetUp() {
     }
   }
   return status;
+}
+
+// The descriptor ends when its other end is closed everywhere, and a child that
+// the launcher has forked holds it open. So the launcher itself is watched, too.
+absl::Status SupervisorCore::WatchLauncher() {
+  const auto gone = [this] {
+    loop_->Forget(options_.die_with_fd);
+    if (launcher_) loop_->Forget(launcher_->pidfd());
+    log_->info("the process that launched this server is gone");
+    Push(ReloadEvent::Kind::kStop);
+  };
+  absl::Status status = loop_->Watch(options_.die_with_fd, gone);
+  // 0: in another pid namespace; then the descriptor alone has to do.
+  const pid_t parent = ::getppid();
+  if (!status.ok() || parent <= 0) return status;
+  const auto identity = ipc::ProcessIdentity::Of(parent);
+  if (!identity.ok()) return status;  // no /proc
+  auto watch = ipc::ProcessWatch::Open(*identity);
+  // Whoever has another parent by now was watching a stranger.
+  if (!watch.ok() || ::getppid() != parent) {
+    Push(ReloadEvent::Kind::kStop);
+    return status;
+  }
+  launcher_.emplace(*std::move(watch));
+  return loop_->Watch(launcher_->pidfd(), gone);
+}
+
+void SupervisorCore::Accept() {
+  const absl::Status status = fronts_.Accept(listener_);
+  if (status.ok()) return;
+  const int64_t now = ipc::MonotonicNs();
+  // Said once for as long as it goes on.
+  if (now > accept_again_ns_ + 10 * kAcceptPauseNs) {
+    log_->error("cannot accept connections: {}", std::string(status.message()));
+  }
+  loop_->Forget(listener_.fd());
+  accept_paused_ = true;
+  accept_again_ns_ = now + kAcceptPauseNs;
+}
+
+void SupervisorCore::AcceptAgain() {
+  accept_paused_ = false;
+  if (listener_.fd() < 0) return;  // stopping
+  const absl::Status watched = loop_->Watch(listener_.fd(), [this] { Accept(); });
+  if (watched.ok()) return;
+  accept_paused_ = true;  // no memory for it in the kernel: later
+  accept_again_ns_ = ipc::MonotonicNs() + kAcceptPauseNs;
 }
 
 void SupervisorCore::RequestStop() { ipc::SignalEventFd(stop_event_.get()); }
@@ -178,6 +223,7 @@ int64_t SupervisorCore::NextDeadline() const {
   int64_t deadline = machine_.deadline_ns();
   if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
   if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
+  if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
   if (machine_.step() == State::kServing || machine_.step() == State::kStaging) {
     deadline = Sooner(deadline, now + kWedgeCheckNs);
@@ -185,6 +231,8 @@ int64_t SupervisorCore::NextDeadline() const {
   for (const auto& [generation, worker] : workers_) {
     if (worker->hung_up_ns != 0) {
       deadline = Sooner(deadline, std::max(now, worker->hung_up_ns) + kHungUpGraceNs);
+    } else if (worker->stalled_since_ns() != 0) {
+      deadline = Sooner(deadline, worker->stalled_since_ns() + kStalledNs);
     }
   }
   return deadline;
@@ -197,6 +245,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
     Push(ReloadEvent::Kind::kTimeout);
   }
   if (watcher_ && now_ns >= watcher_->deadline_ns()) CheckSecrets(now_ns);
+  if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   CheckWorkers(now_ns);
 }
@@ -240,6 +289,11 @@ void SupervisorCore::CheckWorkers(int64_t now_ns) {
         machine_.step() != State::kExiting) {
       worker->hung_up_ns = now_ns;
       Push(ReloadEvent::Kind::kWorkerFailed, generation, "it closed its control socket");
+    }
+    if (worker->hung_up_ns == 0 && worker->stalled_since_ns() != 0 &&
+        now_ns >= worker->stalled_since_ns() + kStalledNs) {
+      worker->GiveUpSending();
+      Push(ReloadEvent::Kind::kWorkerFailed, generation, "it does not read its messages");
     }
   }
   const bool serving = machine_.step() == State::kServing || machine_.step() == State::kStaging;

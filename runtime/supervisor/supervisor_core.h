@@ -58,6 +58,9 @@ class SupervisorCore : private FrontTable::Owner {
 
   // ---- supervisor_core.cc: setting up, the loop, what only time brings
   absl::Status SetUp();
+  absl::Status WatchLauncher();
+  void Accept();
+  void AcceptAgain();
   void Push(ReloadEvent::Kind kind, uint64_t generation = 0, std::string detail = "");
   void Pump();
   void Tick(int64_t now_ns);
@@ -84,9 +87,12 @@ class SupervisorCore : private FrontTable::Owner {
   // ---- supervisor_workers.cc: what workers say, and how they end
   WorkerHandle* Worker(uint64_t generation);
   void Sent(uint64_t generation, const absl::Status& status);
+  void FlushWorker(uint64_t generation);
   // At most so many messages: others want a turn, too.
   void ReadWorker(uint64_t generation, int most = 64);
   absl::Status HandleWorker(WorkerHandle& worker, ipc::ControlMessage message);
+  void ChannelRefused(uint64_t generation, uint64_t channel, const absl::Status& why);
+  void ChannelAnswered(WorkerHandle& worker, uint64_t channel);
   absl::Status WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message);
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
   void WorkerEnded(uint64_t generation);
@@ -121,6 +127,7 @@ class SupervisorCore : private FrontTable::Owner {
   std::unique_ptr<EventLoop> loop_;
   ipc::ControlListener listener_;
   ipc::UniqueFd stop_event_;
+  std::optional<ipc::ProcessWatch> launcher_;
   FrontTable fronts_;
   std::map<uint64_t, std::unique_ptr<WorkerHandle>> workers_;  // not reaped yet
   std::map<uint64_t, Ended> ended_;
@@ -138,6 +145,8 @@ class SupervisorCore : private FrontTable::Owner {
   uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;
   int64_t started_ns_ = 0;
+  bool accept_paused_ = false;  // until accept_again_ns_
+  int64_t accept_again_ns_ = 0;
   int64_t hold_started_ns_ = 0;  // 0: nobody waits
   int64_t expected_gap_ns_ = 0;
   uint64_t reloads_ = 0;

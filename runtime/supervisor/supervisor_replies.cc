@@ -53,10 +53,14 @@ void SupervisorCore::Welcome(SessionId session, uint64_t call, bool is_front) {
   }
   const std::array<int, 3> fds = {pages_.status_fd(), pages_.worker_fd(), pages_.doorbell_fd()};
   fronts_.Reply(session, message, fds);
-  // The generation that serves; if there is none, REMAPPING offers the next one.
-  const WorkerHandle* worker = Worker(machine_.serving_generation());
-  const bool may_map = machine_.step() == State::kServing || machine_.step() == State::kStaging ||
-                       machine_.step() == State::kDraining || machine_.step() == State::kStarting;
+  // The generation that serves; if there is none, REMAPPING offers the next one,
+  // and has done so already to whoever came before it.
+  const bool remapping = machine_.step() == State::kRemapping;
+  const WorkerHandle* worker =
+      Worker(remapping ? machine_.next_generation() : machine_.serving_generation());
+  const bool may_map = remapping || machine_.step() == State::kServing ||
+                       machine_.step() == State::kStaging || machine_.step() == State::kDraining ||
+                       machine_.step() == State::kStarting;
   if (worker != nullptr && may_map) fronts_.OfferArena(session, worker->arena);
 }
 

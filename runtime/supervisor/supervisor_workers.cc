@@ -35,11 +35,20 @@ WorkerHandle* SupervisorCore::Worker(uint64_t generation) {
   return found == workers_.end() ? nullptr : found->second.get();
 }
 
-// A worker that is gone will be reaped; one that does not read is broken.
+// A worker that is gone will be reaped. One that does not read for long is
+// found by CheckWorkers.
 void SupervisorCore::Sent(uint64_t generation, const absl::Status& status) {
+  if (const WorkerHandle* worker = Worker(generation)) {
+    loop_->WatchWritable(worker->socket_fd(), worker->stalled_since_ns() != 0);
+  }
   if (status.ok() || absl::IsUnavailable(status)) return;
   Push(ReloadEvent::Kind::kWorkerFailed, generation,
        absl::StrCat("it does not take messages: ", std::string(status.message())));
+}
+
+void SupervisorCore::FlushWorker(uint64_t generation) {
+  WorkerHandle* worker = Worker(generation);
+  if (worker != nullptr && worker->stalled_since_ns() != 0) Sent(generation, worker->Flush());
 }
 
 void SupervisorCore::ReadWorker(uint64_t generation, int most) {
@@ -84,10 +93,12 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
       if (generation == serve_told_) {
         fronts_.ChannelUsable(envelope.getChannelAdded().getChannel());
       }
+      ChannelAnswered(worker, envelope.getChannelAdded().getChannel());
       break;
     case Envelope::CHANNEL_REFUSED: {
       const auto refused = envelope.getChannelRefused();
-      fronts_.ChannelRefused(refused.getChannel(), ipc::ReadStatus(refused.getError()));
+      ChannelRefused(generation, refused.getChannel(), ipc::ReadStatus(refused.getError()));
+      ChannelAnswered(worker, refused.getChannel());
       break;
     }
     case Envelope::CHANNEL_REMOVED:
@@ -97,6 +108,20 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
           absl::StrCat("it said ", static_cast<int>(envelope.which()), ", which no worker says"));
   }
   return absl::OkStatus();
+}
+
+void SupervisorCore::ChannelRefused(uint64_t generation, uint64_t channel,
+                                    const absl::Status& why) {
+  const WorkerHandle* serving = Worker(serve_told_);
+  const bool serves = serving != nullptr && serving->hung_up_ns == 0;
+  if (generation != serve_told_ && serves && fronts_.channels().contains(channel)) {
+    // The one that serves gets along with it: the newcomer is what is wrong.
+    Push(ReloadEvent::Kind::kWorkerFailed, generation,
+         absl::StrCat("it refused channel ", channel, ": ", std::string(why.message())));
+    return;
+  }
+  // With nobody to fall back to, one front's channel must not keep the server down.
+  fronts_.ChannelRefused(channel, why, /*end_front=*/generation != serve_told_);
 }
 
 absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message) {
@@ -116,11 +141,22 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
   worker.signature = *std::move(signature);
   worker.max_request_bytes = staged.getMaxRequestBytes();
   worker.device_bytes = staged.getDeviceBytes();
+  // It counts as staged when it has mapped them all: mapping belongs to the time in which the
+  // worker before it still serves, and so does finding out that it cannot.
   for (const auto& [id, channel] : fronts_.channels()) {
+    worker.unmapped_channels.insert(id);
     Sent(worker.generation(), worker.AddChannel(channel));
   }
-  Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+  if (worker.unmapped_channels.empty()) {
+    Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+  }
   return absl::OkStatus();
+}
+
+void SupervisorCore::ChannelAnswered(WorkerHandle& worker, uint64_t channel) {
+  if (worker.unmapped_channels.erase(channel) > 0 && worker.unmapped_channels.empty()) {
+    Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+  }
 }
 
 absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message) {

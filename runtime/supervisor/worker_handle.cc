@@ -1,12 +1,15 @@
 #include "runtime/supervisor/worker_handle.h"
 
+#include <fcntl.h>
+
+#include <cerrno>
 #include <csignal>
-#include <initializer_list>
 #include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "capnp/message.h"
+
+#include "ipc/futex.h"
 
 namespace baton::runtime {
 
@@ -63,9 +66,37 @@ absl::StatusOr<std::optional<ipc::ControlMessage>> WorkerHandle::Receive() {
 
 template <typename Fill>
 absl::Status WorkerHandle::Send(Fill&& fill, std::initializer_list<int> fds) {
-  capnp::MallocMessageBuilder message;
-  fill(message.initRoot<schema::Envelope>());
-  return socket_.Send(message, std::span(fds.begin(), fds.size()), absl::ZeroDuration());
+  auto message = std::make_unique<capnp::MallocMessageBuilder>();
+  fill(message->initRoot<schema::Envelope>());
+  if (outgoing_.empty()) {
+    const absl::Status sent =
+        socket_.Send(*message, std::span(fds.begin(), fds.size()), absl::ZeroDuration());
+    if (!absl::IsDeadlineExceeded(sent)) return sent;
+    stalled_since_ns_ = ipc::MonotonicNs();
+  }
+  Outgoing kept{std::move(message), {}};
+  for (const int fd : fds) {
+    kept.fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!kept.fds.back()) return absl::ErrnoToStatus(errno, "cannot keep a message for a worker");
+  }
+  outgoing_.push_back(std::move(kept));
+  return absl::OkStatus();
+}
+
+absl::Status WorkerHandle::Flush() {
+  while (!outgoing_.empty()) {
+    std::vector<int> fds;
+    for (const ipc::UniqueFd& fd : outgoing_.front().fds) fds.push_back(fd.get());
+    const absl::Status sent = socket_.Send(*outgoing_.front().message, fds, absl::ZeroDuration());
+    if (absl::IsDeadlineExceeded(sent)) return absl::OkStatus();
+    if (!sent.ok()) {
+      outgoing_.clear();  // nothing that follows would make sense
+      return sent;
+    }
+    outgoing_.pop_front();
+    stalled_since_ns_ = ipc::MonotonicNs();
+  }
+  return absl::OkStatus();
 }
 
 absl::Status WorkerHandle::Admit(uint64_t capacity_bytes) {

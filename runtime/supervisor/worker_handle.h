@@ -1,8 +1,8 @@
 // One worker process as the supervisor holds it: pidfd, control socket, and
 // what it has said about itself.
 //
-// Thread safety: belongs to the supervisor's one thread. No call waits: a
-// worker whose socket is full is treated as one that is gone. Destroying the
+// Thread safety: belongs to the supervisor's one thread. No call waits: what a
+// full socket does not take is kept, in order, until Flush. Destroying the
 // handle kills and reaps.
 #ifndef BATON_RUNTIME_SUPERVISOR_WORKER_HANDLE_H_
 #define BATON_RUNTIME_SUPERVISOR_WORKER_HANDLE_H_
@@ -10,12 +10,17 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
+#include <initializer_list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "capnp/message.h"
 
 #include "baton/tensor.h"
 #include "ipc/control_socket.h"
@@ -65,12 +70,20 @@ class WorkerHandle {
   absl::Status RemoveChannel(uint64_t channel);
   void Kill();
 
+  // Sends what waits, as far as the socket takes it now.
+  absl::Status Flush();
+  // Drops what waits.
+  void GiveUpSending() { outgoing_.clear(); }
+  // Since when the socket has taken nothing of what waits; 0: nothing waits.
+  int64_t stalled_since_ns() const { return outgoing_.empty() ? 0 : stalled_since_ns_; }
+
   // nullopt while it runs.
   absl::StatusOr<std::optional<ipc::ExitStatus>> TryReap() { return process_.TryReap(); }
 
   // What it said, filled in by the owner.
   bool staged = false;
-  bool admitted = false;  // told to allocate
+  std::set<uint64_t> unmapped_channels;  // given to it when it was staged; not answered for
+  bool admitted = false;                 // told to allocate
   bool ready = false;
   Signature signature;
   uint64_t max_request_bytes = 0;
@@ -80,6 +93,11 @@ class WorkerHandle {
 
  private:
   WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process, ipc::ControlSocket socket);
+  // A message with descriptors of its own: the channel may end before it is sent.
+  struct Outgoing {
+    std::unique_ptr<capnp::MallocMessageBuilder> message;
+    std::vector<ipc::UniqueFd> fds;
+  };
   template <typename Fill>
   absl::Status Send(Fill&& fill, std::initializer_list<int> fds = {});
 
@@ -87,6 +105,8 @@ class WorkerHandle {
   const std::shared_ptr<const SecretsSnapshot> secrets_;
   ipc::ChildProcess process_;
   ipc::ControlSocket socket_;
+  std::deque<Outgoing> outgoing_;
+  int64_t stalled_since_ns_ = 0;
   uint64_t holds_ = 0;  // told so far; each is a call of its own
 };
 

@@ -1,9 +1,13 @@
 // The table of fronts with an owner that only writes down what it is told.
 #include "runtime/supervisor/front_table.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -37,7 +41,8 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
     loop_ = *EventLoop::Create();
     stop_ = *ipc::CreateEventFd();
     table_ = std::make_unique<FrontTable>(*loop_, *this, MakeServerLog("test"), limits);
-    ASSERT_TRUE(loop_->Watch(listener_.fd(), [this] { table_->Accept(listener_); }).ok());
+    ASSERT_TRUE(
+        loop_->Watch(listener_.fd(), [this] { table_->Accept(listener_).IgnoreError(); }).ok());
     ASSERT_TRUE(loop_->Watch(stop_.get(), [this] { stopped_ = true; }).ok());
     thread_ = std::thread([this] {
       while (!stopped_) ASSERT_TRUE(loop_->RunOnce(0).ok());
@@ -59,7 +64,9 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
     return ControlClient::Open(directory_, "test", role);
   }
   static absl::Status OpenChannel(ControlClient& front, const ipc::SegmentHandles& segment,
-                                  uint64_t bytes) {
+                                  uint64_t bytes, int event = -1) {
+    std::vector<int> fds = {segment.read_only.get(), segment.read_write.get()};
+    if (event >= 0) fds.push_back(event);
     return front
         .Call(
             [&](auto to) {
@@ -67,8 +74,9 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
               channel.setRingEntries(8);
               channel.setSubmissionBytes(bytes);
               channel.setCompletionBytes(bytes);
+              channel.setHasEvent(event >= 0);
             },
-            {segment.read_only.get(), segment.read_write.get()})
+            fds)
         .status();
   }
 
@@ -146,6 +154,58 @@ TEST_F(FrontTableTest, AClientOpensNoChannel) {
   EXPECT_EQ(OpenChannel(*client, *segment, 8192).code(), absl::StatusCode::kUnavailable);
   Stop();
   EXPECT_THAT(opened_, IsEmpty());
+}
+
+TEST_F(FrontTableTest, R7_AnEventMustBeAnEventfdThatDoesNotBlock) {
+  Start({});
+  auto front = Open(Role::FRONT);
+  ASSERT_TRUE(front.ok());
+  auto segment = ipc::CreateSegment({.bytes = 8192, .backing = ipc::SegmentBacking::kMemfd});
+  ASSERT_TRUE(segment.ok()) << segment.status();
+  const ipc::UniqueFd blocking(::eventfd(0, EFD_CLOEXEC));
+  int pipe[2];
+  ASSERT_EQ(::pipe2(pipe, O_CLOEXEC | O_NONBLOCK), 0);
+  EXPECT_EQ(OpenChannel(*front, *segment, 8192, blocking.get()).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(OpenChannel(*front, *segment, 8192, pipe[1]).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(OpenChannel(*front, *segment, 8192, ipc::CreateEventFd()->get()).ok());
+  ::close(pipe[0]);
+  ::close(pipe[1]);
+}
+
+TEST_F(FrontTableTest, ARefusedChannelGoesAloneWhereItsFrontSeesIt) {
+  Start({});
+  auto front = Open(Role::FRONT);
+  ASSERT_TRUE(front.ok());
+  auto segment = ipc::CreateSegment({.bytes = 8192, .backing = ipc::SegmentBacking::kMemfd});
+  ASSERT_TRUE(segment.ok()) << segment.status();
+  ASSERT_TRUE(OpenChannel(*front, *segment, 8192).ok());
+  ASSERT_TRUE(OpenChannel(*front, *segment, 8192).ok());
+  Stop();
+  table_->ChannelRefused(1, absl::DataLossError("broken"), /*end_front=*/false);
+  EXPECT_THAT(closed_, ElementsAre(1));
+  EXPECT_EQ(table_->fronts(), 1);
+  table_->ChannelRefused(2, absl::DataLossError("broken"), /*end_front=*/true);
+  EXPECT_EQ(table_->fronts(), 0);
+}
+
+// Lowers the limit so far that what comes next is from the reserve.
+TEST_F(FrontTableTest, R10_ChannelsLeaveDescriptorsFree) {
+  Start({});
+  auto front = Open(Role::FRONT);
+  ASSERT_TRUE(front.ok());
+  auto segment = ipc::CreateSegment({.bytes = 8192, .backing = ipc::SegmentBacking::kMemfd});
+  ASSERT_TRUE(segment.ok()) << segment.status();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 64;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const absl::Status refused = OpenChannel(*front, *segment, 8192);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+  EXPECT_TRUE(OpenChannel(*front, *segment, 8192).ok());  // and the session still works
 }
 
 }  // namespace

@@ -2,15 +2,21 @@
 // fronts that die or cheat.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "ipc/channel_layout.h"
 #include "ipc/poll_fd.h"
 #include "ipc/segment.h"
 #include "tests/runtime/supervisor/supervisor_fixture.h"
@@ -335,6 +341,144 @@ TEST_F(SupervisorLifeTest, FrontsCloseAndMapArenasOfEachGeneration) {
   EXPECT_EQ(receipt.imports_closed, 1);
   EXPECT_EQ(receipt.imports_cut_off, 0);
   EXPECT_EQ(receipt.verdict, "freed");
+}
+
+// Many more messages than a worker's socket holds, both ways.
+TEST_F(SupervisorLifeTest, AFrontWithManyChannelsOutlivesAReloadAndLeaves) {
+  WriteModel({"behaviour: echo"});
+  Start();
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  auto front = server_->Attach();
+  ASSERT_TRUE(front.ok()) << front.status();
+  std::vector<Channel> channels;
+  for (int i = 0; i < 512; ++i) {
+    auto channel = (*front)->OpenChannel(
+        {.ring_entries = 2, .request_arena_bytes = 4096, .response_arena_bytes = 4096});
+    ASSERT_TRUE(channel.ok()) << i << ": " << channel.status();
+    channels.push_back(*std::move(channel));
+  }
+  const auto reloaded = Client().Reload();
+  ASSERT_TRUE(reloaded.status.ok()) << reloaded.status;
+  EXPECT_EQ(reloaded.outcome, "swapped");
+  auto request = channels.back().NewRequest({{"data", DType::kUInt8, {1}}});
+  ASSERT_TRUE(request.ok()) << request.status();
+  const auto response = channels.back().Call(*std::move(request));
+  EXPECT_TRUE(response.ok()) << response.status();
+  const pid_t worker = Status().worker_pid;
+  channels.clear();
+  front->reset();
+  ASSERT_TRUE(WaitFor([&] { return Status().channels == 0; }));
+  const auto again = Client().Reload();  // the worker has lived to be asked to go
+  EXPECT_TRUE(again.status.ok()) << again.status;
+  EXPECT_EQ(Receipts().at(1).exit_kind, "exited");
+  EXPECT_EQ(Status().restarts, 0);
+  EXPECT_NE(Status().worker_pid, worker);
+}
+
+// Overwrites the header of every submission segment that the server holds.
+int BreakSubmissions(pid_t server) {
+  int broken = 0;
+  const std::string fds = "/proc/" + std::to_string(server) + "/fd";
+  for (const auto& entry : std::filesystem::directory_iterator(fds)) {
+    struct stat info {};
+    if (::stat(entry.path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
+    const ipc::UniqueFd fd(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
+    uint64_t magic = 0;
+    if (!fd || ::pread(fd.get(), &magic, sizeof(magic), 0) != sizeof(magic)) continue;
+    if (magic != ipc::kSubmissionMagic) continue;
+    magic = 0;
+    broken += ::pwrite(fd.get(), &magic, sizeof(magic), 0) == sizeof(magic);
+  }
+  return broken;
+}
+
+TEST_F(SupervisorLifeTest, ASuccessorThatRefusesAChannelIsNotTakenAndNoFrontIsTouched) {
+  Start();
+  auto channel = OpenChannel();
+  ASSERT_TRUE(channel.ok()) << channel.status();
+  const pid_t worker = Status().worker_pid;
+  ASSERT_EQ(BreakSubmissions(server_->pid()), 1);
+  const auto reloaded = Client().Reload();
+  EXPECT_EQ(reloaded.outcome, "kept-old");
+  EXPECT_THAT(reloaded.reason, HasSubstr("refused channel 1"));
+  const auto status = Status();
+  EXPECT_EQ(status.worker_pid, worker);
+  EXPECT_EQ(status.fronts, 1);
+  EXPECT_EQ(status.channels, 1);
+  // With no worker to keep, the channel does not keep the server down.
+  ASSERT_EQ(::kill(worker, SIGKILL), 0);
+  ASSERT_TRUE(WaitFor([&] {
+    const auto now = Status();
+    return now.state == "SERVING" && now.worker_pid != worker && now.channels == 0;
+  }));
+}
+
+TEST_F(SupervisorLifeTest, AFrontThatComesWhileOthersMapGetsTheNewArena) {
+  Start();
+  const auto imported = [](ControlClient& front, uint64_t generation) {
+    return front.Send([&](auto to) {
+      auto answer = to.initImported();
+      answer.setGeneration(generation);
+      answer.initError();
+    });
+  };
+  auto slow = ControlClient::Open(run_directory_, "test", ControlClient::Role::FRONT, true);
+  ASSERT_TRUE(slow.ok()) << slow.status();
+  auto offer = slow->Receive();
+  ASSERT_TRUE(offer.ok() && offer->envelope().isImportArena());
+  ASSERT_TRUE(imported(*slow, 1).ok());
+  offer->TakeFd(0).reset();
+  auto asker = Client();
+  absl::Status reloaded;
+  std::thread reloader([&] { reloaded = asker.Reload().status; });
+  auto close = slow->Receive();
+  EXPECT_TRUE(close.ok() && close->envelope().isCloseImports());
+  EXPECT_TRUE(slow->Send([](auto to) { to.initImportsClosed().setGeneration(1); }).ok());
+  auto next = slow->Receive();  // REMAPPING, until this is answered
+  EXPECT_TRUE(next.ok() && next->envelope().isImportArena());
+  auto late = ControlClient::Open(run_directory_, "test", ControlClient::Role::FRONT, true);
+  EXPECT_TRUE(late.ok()) << late.status();
+  if (late.ok()) {
+    auto late_offer = late->Receive();
+    EXPECT_TRUE(late_offer.ok()) << late_offer.status();
+    if (late_offer.ok()) {
+      EXPECT_TRUE(late_offer->envelope().isImportArena());
+      EXPECT_EQ(late_offer->envelope().getImportArena().getGeneration(), 2);
+    }
+    EXPECT_TRUE(imported(*late, 2).ok());
+  }
+  EXPECT_TRUE(imported(*slow, 2).ok());
+  reloader.join();
+  EXPECT_TRUE(reloaded.ok()) << reloaded;
+}
+
+// The life pipe alone does not tell: a child of the launcher may hold it open.
+TEST_F(SupervisorLifeTest, A30_ServerEndsWithItsLauncherEvenIfItsPipeDoesNot) {
+  int life[2];
+  ASSERT_EQ(::pipe2(life, O_CLOEXEC), 0);  // this process is the other holder
+  const std::string model = ProbeModel(temp_, {"behaviour: echo"});
+  const pid_t launcher = ::fork();
+  if (launcher == 0) {
+    ::setenv("BATON_TEST_MARK", mark_.c_str(), 1);
+    auto server = ipc::SpawnProcess(
+        {.executable = std::string(std::getenv("BATON_BINARY_DIR")) + "/bin/baton-supervisor",
+         .args = {model, "--name", "mine", "--run-directory", run_directory_, "--die-with-fd", "3"},
+         .env = {},
+         .fds = {{life[0], 3}}});
+    ::pause();
+  }
+  EXPECT_TRUE(WaitFor([&] {
+    auto client = ControlClient::Open(run_directory_, "mine");
+    return client.ok() && client->Status().state == "SERVING";
+  }));
+  ::kill(launcher, SIGKILL);
+  ::waitpid(launcher, nullptr, 0);
+  EXPECT_TRUE(WaitFor([&] { return MarkedProcesses(mark_).empty(); }));
+  ::close(life[0]);
+  ::close(life[1]);
 }
 
 }  // namespace
