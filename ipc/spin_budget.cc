@@ -14,7 +14,9 @@ constexpr int64_t kWeight = 8;
 // Spin this much longer than waits take on average, so that usual jitter does
 // not end in a sleep.
 constexpr int64_t kMargin = 2;
-constexpr int64_t kMinSpinNs = 2'000;
+// Where spinning pays at all, the least is half of what a sleep and a wake cost: less loses more to
+// one needless sleep than many spins cost.
+constexpr int64_t kMinSpinNs = 25'000;
 
 int UsableCpus() {
   cpu_set_t set;
