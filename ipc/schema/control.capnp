@@ -58,6 +58,20 @@ struct Envelope {
     channelRemoved @28 :ChannelRef;
     channelRefused @29 :ChannelRefused;
     held @30 :Void;
+    arena @31 :ArenaExport;          # it has allocated; sent before any model code may touch it; fds: the arena's
+
+    # ---- device leases: supervisor -> front, and the front's answers
+    generationClosing @32 :GenerationRef; # a drain has begun: take no new lease, answer `leases`
+    generationKept @33 :GenerationRef;    # it was called off: that generation serves on
+    leases @34 :Leases;              # front: at once when asked, and again (same call) when the last one is returned
+
+    # ---- dry run
+    planReload @35 :Void;
+    reloadPlan @36 :ReloadPlan;
+
+    # ---- supervisor -> confirmation helper, and back
+    confirm @37 :Confirm;            # fds: the arena's
+    verdict @38 :Verdict;
   }
 }
 
@@ -92,7 +106,69 @@ struct ChannelRef { channel @0 :UInt64; }
 struct GenerationRef { generation @0 :UInt64; }
 struct ChannelRefused { channel @0 :UInt64; error @1 :Error; }
 struct Imported { generation @0 :UInt64; error @1 :Error; }
-struct Reload { trigger @0 :Text; }
+# What a front still holds of a generation's device memory. No entry: nothing.
+struct Leases {
+  generation @0 :UInt64;
+  held @1 :List(Held);
+  struct Held {
+    channel @0 :UInt64;
+    count @1 :UInt32;
+  }
+}
+
+# The supervisor asks its helper, which may hang in the kernel or in a driver in its place.
+struct Confirm {
+  generation @0 :UInt64;
+  bytes @1 :UInt64;
+  token @2 :Data;
+  nameHolders @3 :Bool;              # also look for who pins it: slow
+}
+
+struct Verdict {
+  generation @0 :UInt64;
+  verdict @1 :Kind;
+  holders @2 :List(Int32);           # pids that map it, as far as they could be seen
+  source @3 :Text;                   # how it is known
+  detail @4 :Text;                   # why it is not known, when it is not
+
+  enum Kind {
+    unknown @0;
+    freed @1;
+    stillMapped @2;
+    driverHeld @3;                   # nobody maps it, and the device does not give it back
+  }
+}
+
+struct Reload {
+  trigger @0 :Text;
+  overrideUnconfirmed @1 :Bool;      # go on although the old generation's memory is not confirmed freed
+}
+
+# What a reload would do now, and on what grounds.
+struct ReloadPlan {
+  strategy @0 :Text;                 # what would be used: "exclusive", "overlap"
+  strategyReason @1 :Text;
+  state @2 :Text;                    # of the server now; a reload starts in SERVING
+  generation @3 :UInt64;
+  footprintBytes @4 :UInt64;         # device bytes of one generation, as measured
+  footprintSource @5 :Text;
+  deviceBytesInUse @6 :UInt64;
+  deviceCapacityBytes @7 :UInt64;
+  expectedGapNs @8 :UInt64;          # 0: none measured yet
+  gapSource @9 :Text;
+  secretsChanged @10 :Bool;          # since the generation that serves was started
+  requestsWaiting @11 :UInt64;       # in the rings now
+  fronts @12 :UInt32;
+  channels @13 :UInt32;
+  importers @14 :UInt32;             # fronts that map the device arena
+  deadlines @15 :List(Deadline);
+  obstacles @16 :List(Text);         # what would keep it from going well, as far as can be seen now
+
+  struct Deadline {
+    name @0 :Text;                   # "drain_timeout"
+    ns @1 :UInt64;
+  }
+}
 struct ReloadReply { error @0 :Error; receipt @1 :Receipt; }
 
 struct ArenaExport {
@@ -157,4 +233,11 @@ struct ServerStatus {
   uptimeNs @21 :UInt64;
   lastVerdict @22 :Text;
   secretsReload @23 :Bool;
+  strategy @24 :Text;                # as configured: "exclusive", "overlap", "auto"
+  lastGapNs @25 :UInt64;             # 0: none measured yet
+  gapsMeasured @26 :UInt64;
+  unconfirmedPolicy @27 :Text;       # "hold", "override"
+  failuresInARow @28 :UInt64;
+  retryInNs @29 :UInt64;             # until the next worker is tried; 0: none is waited for
+  modelWatch @30 :Bool;              # code and weights are watched
 }

@@ -8,8 +8,8 @@ $Cxx.namespace("baton::ipc::schema");
 struct Receipt {
   generation @0 :UInt64;         # the generation that ended (or was meant to)
   successor @1 :UInt64;          # the generation that serves after it; 0: none
-  trigger @2 :Text;              # "secrets", "command", "worker-death", "stop"
-  strategy @3 :Text;             # "exclusive"
+  trigger @2 :Text;              # "secrets", "model", "command", "worker-death", "stop"
+  strategy @3 :Text;             # "exclusive", "overlap"
   outcome @4 :Text;              # "swapped", "kept-old", "stopped", "failed"
   reason @5 :Text;               # why, when the outcome is not "swapped"
   verdict @6 :Text;              # "freed", "pinned-by <pid>", "driver-held", "unknown", "none"
@@ -30,6 +30,17 @@ struct Receipt {
   requestsExpired @21 :UInt64;
   requestsFailed @22 :UInt64;
   workerPid @23 :Int32;
+  evidence @24 :List(Evidence);  # how each fact is known
+  overridden @25 :Bool;          # the successor was admitted although the verdict is not "freed"
+  strategyReason @26 :Text;
+  successorPid @27 :Int32;
+  holders @28 :Text;             # who kept it from draining or from being freed
+
+  struct Evidence {
+    fact @0 :Text;               # "worker-exited", "imports-closed", "device-freed", ...
+    value @1 :Text;
+    source @2 :Text;             # "pidfd and waitid"
+  }
 
   struct StateTime {
     state @0 :Text;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "ipc/crash_point.h"
 #include "ipc/futex.h"
 #include "runtime/supervisor/supervisor_core.h"
 
@@ -20,6 +21,30 @@ namespace {
 uint64_t TotalMemoryBytes() {
   return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
          static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// "supervisor.DRAINING": everybody can see the step now, nothing of it is done.
+void PassStep(State step) {
+  switch (step) {
+#define BATON_STEP_POINT(state, name)      \
+  case State::state:                       \
+    BATON_CRASH_POINT("supervisor." name); \
+    break
+    BATON_STEP_POINT(kStarting, "STARTING");
+    BATON_STEP_POINT(kServing, "SERVING");
+    BATON_STEP_POINT(kStaging, "STAGING");
+    BATON_STEP_POINT(kHolding, "HOLDING");
+    BATON_STEP_POINT(kDraining, "DRAINING");
+    BATON_STEP_POINT(kClosing, "CLOSING");
+    BATON_STEP_POINT(kExiting, "EXITING");
+    BATON_STEP_POINT(kConfirming, "CONFIRMING");
+    BATON_STEP_POINT(kAdmitting, "ADMITTING");
+    BATON_STEP_POINT(kRemapping, "REMAPPING");
+    BATON_STEP_POINT(kUnavailable, "UNAVAILABLE");
+    BATON_STEP_POINT(kStopping, "STOPPING");
+    BATON_STEP_POINT(kStopped, "STOPPED");
+#undef BATON_STEP_POINT
+  }
 }
 
 }  // namespace
@@ -118,6 +143,7 @@ void SupervisorCore::EnterStep(State step) {
   }
   const bool stopping = machine_.state() == State::kStopping;
   pages_.ShowState(stopping ? State::kStopping : step, machine_.serving_generation());
+  PassStep(step);
   if (step == State::kUnavailable) {
     log_->error("unavailable: {}", machine_.reason());
     AnswerAllWaiters(absl::UnavailableError(machine_.reason()));

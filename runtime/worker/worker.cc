@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "ipc/crash_point.h"
 #include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
@@ -249,6 +250,7 @@ void RunWorker(ipc::UniqueFd control) {
   // No thread but this one yet, so the environment may still be changed.
   absl::Status taken = TakeStart(*start, &assignment);
   InitWorkerLog(assignment.server, assignment.generation);
+  ipc::SetCrashScope(assignment.generation);
   absl::StatusOr<std::unique_ptr<CommandQueue>> commands = CommandQueue::Create();
   if (taken.ok()) taken = commands.status();
   if (!taken.ok()) {
