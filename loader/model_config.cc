@@ -16,6 +16,7 @@
 
 #include "loader/backends.h"
 #include "loader/config_node.h"
+#include "loader/file_reader.h"
 
 namespace baton::loader {
 namespace {
@@ -160,12 +161,26 @@ absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
     return ConfigKey{name, [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
   };
   const ConfigKey keys[] = {
-      // The design's other strategy, overlap, is refused until it is there.
       {"strategy",
-       [](const ConfigNode& value) {
-         const std::string strategies[] = {"exclusive"};
-         return value.Choice(strategies).status();
+       [&policy](const ConfigNode& value) {
+         const std::string choices[] = {"exclusive", "overlap", "auto"};
+         const absl::StatusOr<std::string> choice = value.Choice(choices);
+         if (!choice.ok()) return choice.status();
+         policy.strategy = *choice == "overlap" ? ReloadStrategy::kOverlap
+                           : *choice == "auto"  ? ReloadStrategy::kAuto
+                                                : ReloadStrategy::kExclusive;
+         return absl::OkStatus();
        }},
+      {"on_unconfirmed",
+       [&policy](const ConfigNode& value) {
+         const std::string choices[] = {"hold", "override"};
+         const absl::StatusOr<std::string> choice = value.Choice(choices);
+         if (!choice.ok()) return choice.status();
+         policy.on_unconfirmed =
+             *choice == "override" ? OnUnconfirmed::kOverride : OnUnconfirmed::kHold;
+         return absl::OkStatus();
+       }},
+      {"watch", [&policy](const ConfigNode& value) { return Assign(value.Bool(), policy.watch); }},
       duration("load_timeout", policy.load_timeout),
       duration("drain_timeout", policy.drain_timeout),
       duration("close_timeout", policy.close_timeout),
@@ -234,13 +249,19 @@ absl::Status ReadBackendOptions(const Deferred& deferred, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModelConfig> Load(const std::string& directory) {
+std::filesystem::path Folder(const std::string& directory) {
   std::filesystem::path folder = std::filesystem::absolute(directory).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();  // "models/digits/"
+  return folder;
+}
+
+absl::StatusOr<ModelConfig> Load(const std::string& directory, const std::string& text) {
+  const std::filesystem::path folder = Folder(directory);
   ModelConfig config;
+  config.text = text;
   config.directory = folder.string();
   config.name = NameFromFolder(folder.filename().string());
-  absl::StatusOr<ConfigNode> document = ConfigNode::Load((folder / "config.yaml").string());
+  absl::StatusOr<ConfigNode> document = ConfigNode::Parse((folder / "config.yaml").string(), text);
   if (!document.ok()) return document.status();
   Deferred deferred;
   absl::Status status = ReadDocument(*document, config, deferred);
@@ -255,9 +276,24 @@ absl::StatusOr<ModelConfig> Load(const std::string& directory) {
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory) {
+absl::StatusOr<std::string> ReadModelConfigText(const std::string& directory) {
   try {
-    return Load(directory);
+    return ReadWholeFile((Folder(directory) / "config.yaml").string(), ConfigNode::kMaxFileBytes);
+  } catch (const std::exception& error) {  // std::filesystem's
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, "/config.yaml: cannot be read: ", error.what()));
+  }
+}
+
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory) {
+  absl::StatusOr<std::string> text = ReadModelConfigText(directory);
+  if (!text.ok()) return text.status();
+  return LoadModelConfig(directory, *text);
+}
+
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory, const std::string& text) {
+  try {
+    return Load(directory, text);
   } catch (const std::exception& error) {  // yaml-cpp's and std::filesystem's
     return absl::InvalidArgumentError(
         absl::StrCat(directory, "/config.yaml: cannot be read: ", error.what()));

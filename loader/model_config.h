@@ -14,6 +14,19 @@
 
 namespace baton::loader {
 
+// How a successor is brought up.
+enum class ReloadStrategy {
+  kExclusive,  // after the one before it has gone, confirmed: one model's memory at peak
+  kOverlap,    // beside the one that serves, where both fit; exclusive where they do not
+  kAuto,       // as overlap, but only where device memory was measured
+};
+
+// What happens when the memory of a generation is not confirmed freed in time.
+enum class OnUnconfirmed {
+  kHold,      // nothing may allocate before it is
+  kOverride,  // the next one is admitted all the same, and the receipt says so
+};
+
 // Limits and deadlines that a model directory may set. Every one has a unit.
 struct ReloadPolicy {
   absl::Duration load_timeout = absl::Minutes(10);     // STAGING, and again ADMITTING (A26)
@@ -21,10 +34,14 @@ struct ReloadPolicy {
   absl::Duration close_timeout = absl::Seconds(5);     // CLOSING
   absl::Duration cleanup_timeout = absl::Seconds(10);  // EXITING, then SIGKILL (A23)
   absl::Duration confirm_timeout = absl::Seconds(30);  // CONFIRMING, then a verdict
+  ReloadStrategy strategy = ReloadStrategy::kExclusive;
+  OnUnconfirmed on_unconfirmed = OnUnconfirmed::kHold;
+  bool watch = false;  // reload when code, configuration or weights change
 };
 
 struct ModelConfig {
   std::string directory;               // absolute
+  std::string text;                    // of config.yaml, as it was read
   std::string name;                    // defaults to the directory's name
   std::string loader;                  // "native", "onnx", "dense"
   std::string device = "host";         // "host", "cuda:0"
@@ -40,6 +57,10 @@ struct ModelConfig {
 // are INVALID_ARGUMENT or NOT_FOUND with "file:line: what, and what to write
 // instead".
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory);
+// As if config.yaml held `text`.
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory, const std::string& text);
+// The text of config.yaml, which need not be a good one.
+absl::StatusOr<std::string> ReadModelConfigText(const std::string& directory);
 
 }  // namespace baton::loader
 

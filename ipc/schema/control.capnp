@@ -199,9 +199,10 @@ struct Staged {
   maxRequestBytes @2 :UInt64;
 }
 
-# A secrets snapshot, in the sealed memfd that `start` carries.
+# What a worker starts from, in the sealed memfd that `start` carries.
 struct Secrets {
   entries @0 :List(Entry);
+  config @1 :Text;                   # config.yaml, the newest or the last good one
   struct Entry {
     key @0 :Text;
     value @1 :Data;

@@ -235,9 +235,10 @@ SecretsSnapshot ReadSecrets(const std::string& directory, const SecretsLimits& l
   return reader.Take();
 }
 
-absl::StatusOr<SealedSecrets> SealSecrets(const SecretsSnapshot& snapshot) {
+absl::StatusOr<SealedSecrets> SealSecrets(const SecretsSnapshot& snapshot,
+                                          const std::string& config) {
   // One segment of our own for the whole message, so that every copy is wiped.
-  size_t bytes = 256;
+  size_t bytes = 256 + config.size();
   for (const auto& [key, value] : snapshot.values) bytes += key.size() + value.size() + 64;
   std::vector<capnp::word, WipingAllocator<capnp::word>> segment(bytes / sizeof(capnp::word) + 1);
   SealedSecrets sealed;
@@ -245,8 +246,9 @@ absl::StatusOr<SealedSecrets> SealSecrets(const SecretsSnapshot& snapshot) {
   if (!sealed.fd) return ErrnoStatus("memfd_create");
   try {
     capnp::MallocMessageBuilder message(kj::arrayPtr(segment.data(), segment.size()));
-    auto entries = message.initRoot<ipc::schema::Secrets>().initEntries(
-        static_cast<uint32_t>(snapshot.values.size()));
+    auto secrets = message.initRoot<ipc::schema::Secrets>();
+    secrets.setConfig(config);
+    auto entries = secrets.initEntries(static_cast<uint32_t>(snapshot.values.size()));
     uint32_t i = 0;
     for (const auto& [key, value] : snapshot.values) {
       auto entry = entries[i++];

@@ -81,12 +81,14 @@ struct SecretsSnapshot {
 SecretsSnapshot ReadSecrets(const std::string& directory, const SecretsLimits& limits = {});
 
 // The snapshot as a schema::Secrets message (standard framing) in a memfd that
-// nobody can change any more.
+// nobody can change any more, and with it the text of config.yaml that goes
+// with this worker (empty: it reads the file itself).
 struct SealedSecrets {
   ipc::UniqueFd fd;
   uint64_t bytes = 0;
 };
-absl::StatusOr<SealedSecrets> SealSecrets(const SecretsSnapshot& snapshot);
+absl::StatusOr<SealedSecrets> SealSecrets(const SecretsSnapshot& snapshot,
+                                          const std::string& config = "");
 
 // Letters, digits, `_`, `-` and `.`, not starting with a digit; at most 255 bytes.
 bool IsSecretKey(std::string_view key);

@@ -24,11 +24,12 @@ WorkerHandle::WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process,
                            ipc::ControlSocket socket)
     : generation_(spec.generation),
       secrets_(spec.secrets),
+      config_(spec.config),
       process_(std::move(process)),
       socket_(std::move(socket)) {}
 
 absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSpec& spec) {
-  absl::StatusOr<SealedSecrets> secrets = SealSecrets(*spec.secrets);
+  absl::StatusOr<SealedSecrets> secrets = SealSecrets(*spec.secrets, spec.config);
   if (!secrets.ok()) return secrets.status();
   auto pair = ipc::ControlSocket::MakePair();
   if (!pair.ok()) return pair.status();

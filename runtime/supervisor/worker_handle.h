@@ -40,6 +40,7 @@ struct WorkerSpec {
   int doorbell_fd = -1;
   // The handle keeps it: what a generation came up with is "last good".
   std::shared_ptr<const SecretsSnapshot> secrets;
+  std::string config;  // the text of config.yaml; as secrets
 };
 
 class WorkerHandle {
@@ -54,6 +55,7 @@ class WorkerHandle {
   int pidfd() const { return process_.pidfd(); }
   int socket_fd() const { return socket_.fd(); }
   const std::shared_ptr<const SecretsSnapshot>& secrets() const { return secrets_; }
+  const std::string& config() const { return config_; }
 
   // The next message: nullopt when there is none now. An error: the worker has
   // hung up or talks nonsense.
@@ -103,6 +105,7 @@ class WorkerHandle {
 
   const uint64_t generation_;
   const std::shared_ptr<const SecretsSnapshot> secrets_;
+  const std::string config_;
   ipc::ChildProcess process_;
   ipc::ControlSocket socket_;
   std::deque<Outgoing> outgoing_;

@@ -75,7 +75,8 @@ absl::Status SetOne(const std::string& key, capnp::Data::Reader value,
 
 }  // namespace
 
-absl::Status SetSecretEnvironment(int fd, uint64_t bytes, std::vector<std::string>* values) {
+absl::Status SetSecretEnvironment(int fd, uint64_t bytes, std::vector<std::string>* values,
+                                  std::string* config) {
   if (bytes == 0) return absl::OkStatus();
   if (bytes > kMaxSnapshotBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -89,7 +90,11 @@ absl::Status SetSecretEnvironment(int fd, uint64_t bytes, std::vector<std::strin
     capnp::ReaderOptions options;
     options.traversalLimitInWords = 4 * words.words().size();
     capnp::FlatArrayMessageReader message(words.words(), options);
-    for (const auto entry : message.getRoot<ipc::schema::Secrets>().getEntries()) {
+    const auto secrets = message.getRoot<ipc::schema::Secrets>();
+    if (config != nullptr) {
+      config->assign(secrets.getConfig().begin(), secrets.getConfig().size());
+    }
+    for (const auto entry : secrets.getEntries()) {
       const auto key = entry.getKey();
       absl::Status set = SetOne(std::string(key.begin(), key.size()), entry.getValue(), values);
       if (!set.ok()) return set;

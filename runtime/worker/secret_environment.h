@@ -15,10 +15,12 @@ namespace baton::runtime {
 // first `bytes` of `fd` in this process's environment. Call before any other
 // thread runs: setenv is not safe beside getenv. Private copies of the values
 // are overwritten before it returns, but for `values`, where it is given: what
-// must be taken out of texts that the model wrote. Errors name a key or a size,
-// never a value (A16).
+// must be taken out of texts that the model wrote. `config` gets the text of
+// config.yaml that came along, if any. Errors name a key or a size, never a
+// value (A16).
 absl::Status SetSecretEnvironment(int fd, uint64_t bytes,
-                                  std::vector<std::string>* values = nullptr);
+                                  std::vector<std::string>* values = nullptr,
+                                  std::string* config = nullptr);
 
 }  // namespace baton::runtime
 

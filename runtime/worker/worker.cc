@@ -62,6 +62,7 @@ struct Assignment {
   ipc::Segment page_memory;
   ipc::UniqueFd doorbell;
   std::vector<std::string> secrets;  // the values, as this worker got them
+  std::string config;                // the text of config.yaml; empty: the file's
 
   ipc::WorkerPage& page() const { return *reinterpret_cast<ipc::WorkerPage*>(page_memory.data()); }
 
@@ -118,7 +119,8 @@ absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
   if (!memory.ok()) return memory.status();
   assignment->page_memory = *std::move(memory);
   if (absl::Status page_ok = CheckPage(assignment->page()); !page_ok.ok()) return page_ok;
-  return SetSecretEnvironment(secrets.get(), start.getSecretsBytes(), &assignment->secrets);
+  return SetSecretEnvironment(secrets.get(), start.getSecretsBytes(), &assignment->secrets,
+                              &assignment->config);
 }
 
 // One model between `start` and `exit`.
@@ -144,7 +146,10 @@ class Worker {
 
  private:
   absl::Status Stage() {
-    absl::StatusOr<loader::ModelConfig> config = loader::LoadModelConfig(assignment_.directory);
+    absl::StatusOr<loader::ModelConfig> config =
+        assignment_.config.empty()
+            ? loader::LoadModelConfig(assignment_.directory)
+            : loader::LoadModelConfig(assignment_.directory, assignment_.config);
     if (!config.ok()) return config.status();
     if (config->device != "host") {
       return absl::UnimplementedError(absl::StrCat(assignment_.directory, "/config.yaml: device ",

@@ -52,7 +52,9 @@ signature:
     - {name: scores, dtype: bfloat16, shape: [-1, 10]}
 limits: {max_request_bytes: 64MiB, device_capacity: 4096}
 reload:
-  strategy: exclusive
+  strategy: auto
+  on_unconfirmed: override
+  watch: true
   load_timeout: 1m30s
   drain_timeout: 250ms
   close_timeout: 2s
@@ -62,6 +64,9 @@ native:
   options: {mode: "echo", ms: 20}
 )");
   ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->reload.strategy, ReloadStrategy::kAuto);
+  EXPECT_EQ(config->reload.on_unconfirmed, OnUnconfirmed::kOverride);
+  EXPECT_TRUE(config->reload.watch);
   EXPECT_EQ(config->name, "my-net.v2");
   EXPECT_EQ(config->directory, dir_.path());
   EXPECT_EQ(config->loader, "native");
@@ -139,7 +144,11 @@ TEST_F(ModelConfigTest, WrongTypesSayWhatIsExpected) {
       AllOf(HasSubstr(":2: limits.max_request_bytes"), HasSubstr("64KiB"), HasSubstr("'lots'")));
   EXPECT_THAT(Error("loader: dense\nlimits: 7\n"), HasSubstr("expected a map"));
   EXPECT_THAT(Error("loader: dense\nreload: {drain_timeout: 10}\n"), HasSubstr("250ms"));
-  EXPECT_THAT(Error("loader: dense\nreload: {strategy: overlap}\n"), HasSubstr("exclusive"));
+  EXPECT_THAT(Error("loader: dense\nreload: {strategy: both}\n"),
+              HasSubstr("one of exclusive, overlap, auto"));
+  EXPECT_THAT(Error("loader: dense\nreload: {on_unconfirmed: go}\n"),
+              HasSubstr("one of hold, override"));
+  EXPECT_THAT(Error("loader: dense\nreload: {watch: often}\n"), HasSubstr("true or false"));
   EXPECT_THAT(Error("loader: [dense]\n"), HasSubstr("found a list"));
   EXPECT_THAT(Error("loader: onnx\nonnx: {intra_op_threads: two}\n"), HasSubstr("a whole number"));
   EXPECT_THAT(Error("loader: onnx\nonnx: {spin: maybe}\n"), HasSubstr("true or false"));
