@@ -211,6 +211,9 @@ void Session::Handle(ipc::ControlMessage message) {
     case schema::Envelope::CLOSE_IMPORTS:
       CloseImports(envelope.getCloseImports().getGeneration());
       break;
+    case schema::Envelope::GENERATION_CLOSING:
+      AnswerLeases(envelope.getCall(), envelope.getGenerationClosing().getGeneration());
+      break;
     case schema::Envelope::CHANNEL_OPENED:
       Answer(envelope.getCall(), absl::OkStatus(), envelope.getChannelOpened().getChannel());
       break;
@@ -247,10 +250,22 @@ void Session::Import(ipc::ControlMessage message) {
 }
 
 void Session::CloseImports(uint64_t generation) {
-  imported_generation_.store(0, std::memory_order_release);
-  imported_.reset();
+  // With `overlap` the next one is mapped already.
+  if (imported_ != nullptr && imported_->generation() == generation) {
+    imported_generation_.store(0, std::memory_order_release);
+    imported_.reset();
+  }
   capnp::MallocMessageBuilder answer;
   answer.initRoot<schema::Envelope>().initImportsClosed().setGeneration(generation);
+  static_cast<void>(Send(answer));
+}
+
+void Session::AnswerLeases(uint64_t call, uint64_t generation) {
+  if (call == 0) return;
+  capnp::MallocMessageBuilder answer;
+  auto envelope = answer.initRoot<schema::Envelope>();
+  envelope.setCall(call);
+  envelope.initLeases().setGeneration(generation);
   static_cast<void>(Send(answer));
 }
 

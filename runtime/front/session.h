@@ -97,6 +97,7 @@ class Session {
   void Handle(ipc::ControlMessage message);
   void Import(ipc::ControlMessage message);
   void CloseImports(uint64_t generation);
+  void AnswerLeases(uint64_t call, uint64_t generation);
   void Answer(uint64_t call, absl::Status status, uint64_t channel);
   void MarkGone();
   absl::Status Send(capnp::MessageBuilder& message, std::span<const int> fds = {});

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "ipc/schema_convert.h"
 
@@ -22,6 +23,9 @@ namespace {
 constexpr int kPacketsATurn = 16;
 // Descriptors that channels leave free: for workers, sessions and receipts.
 constexpr rlim_t kReservedDescriptors = 64;
+
+// More channels than this with leases are not believed, and not kept.
+constexpr unsigned kMaxLeaseEntries = 4096;
 
 // A new descriptor gets the lowest free number, so one from the reserve says
 // that all below it are taken. The limit is asked for each time: others may
@@ -109,6 +113,7 @@ void FrontTable::Close(SessionId id, const std::string& why) {
   if (!session->mapped.empty()) {
     ++closed_imports_;
     owner_.OnImportsChanged();
+    owner_.OnLeasesChanged();
   }
 }
 
@@ -165,7 +170,8 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
       owner_.OnStatusAsked(session.id, call);
       break;
     case Envelope::RELOAD:
-      owner_.OnReloadAsked(session.id, call, ipc::ReadText(envelope.getReload().getTrigger()));
+      owner_.OnReloadAsked(session.id, call, ipc::ReadText(envelope.getReload().getTrigger()),
+                           envelope.getReload().getOverrideUnconfirmed());
       break;
     case Envelope::STOP:
       owner_.OnStopAsked(session.id, call);
@@ -180,8 +186,11 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
       if (session.mapped.erase(envelope.getImportsClosed().getGeneration()) > 0) {
         ++closed_imports_;
         owner_.OnImportsChanged();
+        owner_.OnLeasesChanged();
       }
       break;
+    case Envelope::LEASES:
+      return HandleLeases(session, message);
     case Envelope::IMPORTED: {
       const uint64_t generation = envelope.getImported().getGeneration();
       if (session.mapping.erase(generation) == 0) break;
@@ -333,6 +342,7 @@ void FrontTable::OfferArena(const ipc::ArenaExport& arena) {
 void FrontTable::OfferArena(SessionId id, const ipc::ArenaExport& arena) {
   Session* session = Find(id);
   if (session == nullptr || !session->wants_device || arena.bytes == 0) return;
+  if (session->mapped.contains(arena.generation)) return;
   session->mapped.insert(arena.generation);
   session->mapping.insert(arena.generation);
   capnp::MallocMessageBuilder message;
@@ -357,10 +367,83 @@ size_t FrontTable::NotYetMapped(uint64_t generation) const {
   }));
 }
 
+// ---- leases ----
+
+void FrontTable::TellClosing(uint64_t generation) {
+  for (auto& [id, session] : sessions_) {
+    if (!session->is_front) continue;
+    const bool maps = session->mapped.contains(generation);
+    session->leases_call = maps ? ++last_leases_call_ : 0;
+    session->leases_awaited = maps;
+    session->leases_generation = 0;
+    session->leases.clear();
+    capnp::MallocMessageBuilder message;
+    auto envelope = message.initRoot<Envelope>();
+    envelope.setCall(session->leases_call);
+    envelope.initGenerationClosing().setGeneration(generation);
+    Reply(id, message);
+  }
+}
+
+void FrontTable::TellKept(uint64_t generation) {
+  for (auto& [id, session] : sessions_) {
+    if (!session->is_front) continue;
+    session->leases_awaited = false;
+    session->leases.clear();
+    capnp::MallocMessageBuilder message;
+    message.initRoot<Envelope>().initGenerationKept().setGeneration(generation);
+    Reply(id, message);
+  }
+}
+
+absl::Status FrontTable::HandleLeases(Session& session, const ipc::ControlMessage& message) {
+  const auto leases = message.envelope().getLeases();
+  if (!session.wants_device) {
+    return absl::InvalidArgumentError("leases of who maps no device memory");
+  }
+  if (leases.getHeld().size() > kMaxLeaseEntries) {
+    return absl::InvalidArgumentError("leases of more channels than there can be");
+  }
+  // One that answers a question of before is late, not wrong.
+  const uint64_t call = message.envelope().getCall();
+  if (call != 0 && call != session.leases_call) return absl::OkStatus();
+  if (!session.mapped.contains(leases.getGeneration())) return absl::OkStatus();
+  session.leases_awaited = false;
+  session.leases_generation = leases.getGeneration();
+  session.leases.clear();
+  for (const auto held : leases.getHeld()) {
+    if (held.getCount() > 0) session.leases[held.getChannel()] += held.getCount();
+  }
+  owner_.OnLeasesChanged();
+  return absl::OkStatus();
+}
+
+std::string FrontTable::LeaseHolders(uint64_t generation) const {
+  std::vector<std::string> holders;
+  for (const auto& [id, session] : sessions_) {
+    if (!session->mapped.contains(generation)) continue;
+    if (session->leases_awaited) {
+      holders.push_back(
+          absl::StrCat("pid ", session->pid, " has not answered whether it leases device memory"));
+    } else if (session->leases_generation == generation && !session->leases.empty()) {
+      std::vector<std::string> channels;
+      for (const auto& [channel, count] : session->leases) {
+        channels.push_back(
+            absl::StrCat(count, count == 1 ? " lease" : " leases", " of channel ", channel));
+      }
+      holders.push_back(absl::StrCat("pid ", session->pid, " holds device memory (",
+                                     absl::StrJoin(channels, ", "), ")"));
+    }
+  }
+  return absl::StrJoin(holders, "; ");
+}
+
 uint32_t FrontTable::CutOffMapping(uint64_t generation) {
   std::vector<SessionId> late;
   for (const auto& [id, session] : sessions_) {
-    if (session->mapped.contains(generation)) late.push_back(id);
+    // One that says what it holds is alive; the device tells when it has let go.
+    const bool answered = session->leases_generation == generation && !session->leases.empty();
+    if (session->mapped.contains(generation) && !answered) late.push_back(id);
   }
   return CutOff(late, "it did not close its import within close_timeout");
 }

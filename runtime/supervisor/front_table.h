@@ -49,12 +49,15 @@ class FrontTable {
     // A session that said hello properly is to be welcomed, now or later.
     virtual void OnHello(SessionId session, uint64_t call, bool is_front) = 0;
     virtual void OnStatusAsked(SessionId session, uint64_t call) = 0;
-    virtual void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger) = 0;
+    virtual void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
+                               bool override_unconfirmed) = 0;
     virtual void OnStopAsked(SessionId session, uint64_t call) = 0;
     virtual void OnChannelOpened(const ChannelRecord& channel) = 0;
     virtual void OnChannelClosed(uint64_t channel) = 0;
     // Somebody closed or mapped an arena, or went: ask again who is missing.
     virtual void OnImportsChanged() = 0;
+    // Somebody answered what it leases, or went: ask again who holds what.
+    virtual void OnLeasesChanged() = 0;
   };
 
   FrontTable(EventLoop& loop, Owner& owner, ServerLog log, FrontLimits limits)
@@ -86,8 +89,15 @@ class FrontTable {
   void OfferArena(const ipc::ArenaExport& arena);
   void OfferArena(SessionId session, const ipc::ArenaExport& arena);
   size_t NotYetMapped(uint64_t generation) const;
-  // Closes the sessions that still map it, or have not yet answered. Returns
-  // how many.
+  // Leases on device memory. Every front is told that `generation` is about to
+  // go; those that map it have to answer what they hold of it.
+  void TellClosing(uint64_t generation);
+  void TellKept(uint64_t generation);
+  // Who holds leases, or has not answered; empty: nobody. With pid, channels
+  // and counts, for the reason of a reload that they keep from going on.
+  std::string LeaseHolders(uint64_t generation) const;
+  // Closes the sessions that still map it and have not even said that they hold
+  // leases on it; or that have not yet answered. Returns how many.
   uint32_t CutOffMapping(uint64_t generation);
   uint32_t CutOffNotYetMapped(uint64_t generation);
   // How many sessions gave that generation back, by answer or by ending.
@@ -106,8 +116,12 @@ class FrontTable {
     bool is_front = false;
     bool wants_device = false;
     std::set<uint64_t> channels;
-    std::set<uint64_t> mapped;   // generations
-    std::set<uint64_t> mapping;  // of these, the ones not yet answered
+    std::set<uint64_t> mapped;            // generations
+    std::set<uint64_t> mapping;           // of these, the ones not yet answered
+    uint64_t leases_call = 0;             // the last question
+    bool leases_awaited = false;          // not answered yet
+    uint64_t leases_generation = 0;       // what the last answer is about
+    std::map<uint64_t, uint32_t> leases;  // of that generation, by channel; what it says
   };
 
   void Admit(ipc::ControlSocket socket);
@@ -118,6 +132,7 @@ class FrontTable {
   absl::Status HandleOpenChannel(Session& session, ipc::ControlMessage& message);
   void HandleCloseChannel(Session& session, uint64_t channel, uint64_t call);
   void DropChannel(Session& session, uint64_t channel);
+  absl::Status HandleLeases(Session& session, const ipc::ControlMessage& message);
   uint32_t CutOff(const std::vector<SessionId>& sessions, const std::string& why);
   Session* Find(SessionId id);
 
@@ -130,6 +145,7 @@ class FrontTable {
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, ChannelRecord> channels_;
   uint32_t closed_imports_ = 0;
+  uint64_t last_leases_call_ = 0;
 };
 
 }  // namespace baton::runtime

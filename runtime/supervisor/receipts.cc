@@ -42,6 +42,8 @@ void ReceiptDraft::WriteTo(ipc::schema::Receipt::Builder to) const {
   to.setGeneration(generation);
   to.setSuccessor(successor);
   to.setTrigger(trigger);
+  to.setStrategyReason(strategy_reason);
+  to.setOverridden(overridden);
   to.setStrategy(strategy);
   to.setOutcome(outcome);
   to.setReason(CapReason(reason));

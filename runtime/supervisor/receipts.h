@@ -48,6 +48,8 @@ class ReceiptDraft {
   uint64_t successor = 0;
   std::string trigger;
   std::string strategy = "exclusive";
+  std::string strategy_reason;
+  bool overridden = false;
   std::string outcome;
   std::string reason;
   std::string verdict = "none";

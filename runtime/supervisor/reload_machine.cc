@@ -1,8 +1,7 @@
+// ReloadMachine: what events mean in each step. The moves are in reload_moves.cc.
 #include "runtime/supervisor/reload_machine.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,9 +11,6 @@ namespace baton::runtime {
 using State = ipc::ServerState;
 
 namespace {
-
-// How often the newest secrets may fail to come up before the last good ones are used.
-constexpr int kNewestSecretsTries = 2;
 
 int64_t SoonerOf(int64_t a, int64_t b) {
   if (a == 0 || b == 0) return a + b;
@@ -31,8 +27,16 @@ State ReloadMachine::state() const {
 }
 
 int64_t ReloadMachine::deadline_ns() const {
-  return SoonerOf(SoonerOf(step_deadline_ns_, load_deadline_ns_),
-                  SoonerOf(spawn_at_ns_, healthy_at_ns_));
+  return SoonerOf(SoonerOf(SoonerOf(step_deadline_ns_, load_deadline_ns_),
+                           SoonerOf(spawn_at_ns_, healthy_at_ns_)),
+                  retry_at_ns_);
+}
+
+bool ReloadMachine::serves() const {
+  if (beside_.phase == Phase::kServing && !beside_.reaped) return true;
+  if (old_.phase != Phase::kServing || old_.reaped) return false;
+  return step_ == State::kServing || step_ == State::kStaging ||
+         (overlap_ && (step_ == State::kAdmitting || step_ == State::kRemapping));
 }
 
 std::vector<ReloadAction> ReloadMachine::Start(int64_t now_ns) {
@@ -46,21 +50,24 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
   if (step_ == State::kStopped) return {};
   const bool from_old = old_.phase != Phase::kNone && event.generation == old_.generation;
   const bool from_next = next_.phase != Phase::kNone && event.generation == next_.generation;
+  const bool from_beside = beside_.phase != Phase::kNone && event.generation == beside_.generation;
   using Kind = ReloadEvent::Kind;
   switch (event.kind) {
     case Kind::kReloadRequested:
       OnReloadRequested(event.detail);
       break;
     case Kind::kWorkerStaged:
-      if (from_next && next_.phase == Phase::kStaging) OnStaged();
+      if (from_next && next_.phase == Phase::kStaging) OnStaged(event.overlap);
       break;
     case Kind::kWorkerReady:
       if (from_next && next_.phase == Phase::kAdmitted) OnReady();
+      if (from_beside && beside_.phase == Phase::kAdmitted) beside_.phase = Phase::kReady;
       break;
     case Kind::kWorkerFailed:
-      if (from_old) {
-        if (old_.why.empty()) old_.why = event.detail;
-        Emit(Action::kKill, old_.generation);
+      if (from_old || from_beside) {
+        Worker& worker = from_old ? old_ : beside_;
+        if (worker.why.empty()) worker.why = event.detail;
+        Emit(Action::kKill, worker.generation);
       }
       if (from_next) OnNextLost(event.detail);
       break;
@@ -70,21 +77,41 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
         next_.reaped = true;
         OnNextLost(event.detail);
       }
+      if (from_beside) OnBesideLost(event.detail);
       break;
     case Kind::kHeld:
-      if (from_old && step_ == State::kDraining) EnterClosing();
+      if (from_old && step_ == State::kDraining) {
+        held_ = true;
+        OnDrained();
+      }
+      break;
+    case Kind::kLeasesHeld:
+      if (from_old && step_ == State::kDraining) holders_ = event.detail;
+      break;
+    case Kind::kLeasesReturned:
+      if (from_old && step_ == State::kDraining) {
+        returned_ = true;
+        OnDrained();
+      }
       break;
     case Kind::kImportsClosed:
       if (from_old && step_ == State::kClosing) EnterExiting();
       break;
     case Kind::kImportsMapped:
-      if (from_next && step_ == State::kRemapping) EnterServing();
+      if (from_next && step_ == State::kRemapping) OnMapped();
       break;
     case Kind::kConfirmed:
-      if (from_old && step_ == State::kConfirming) OnConfirmed();
+      if (from_old && step_ == State::kConfirming) LeaveConfirming();
       break;
     case Kind::kNotConfirmed:
       if (from_old && step_ == State::kConfirming) verdict_ = event.detail;
+      break;
+    case Kind::kOverride:
+      OnOverride();
+      break;
+    case Kind::kNotNeeded:
+      if (retry_at_ns_ != 0) reason_.clear();
+      retry_at_ns_ = 0;
       break;
     case Kind::kTimeout:
       OnTimeout();
@@ -99,13 +126,15 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
 void ReloadMachine::OnReloadRequested(const std::string& trigger) {
   if (stopping_) return;
   newest_failures_ = 0;
+  kept_in_a_row_ = 0;
   if (step_ == State::kServing) {
     BeginReload(trigger);
     Spawn();
     MoveTo(State::kStaging);
     return;
   }
-  if (next_.phase == Phase::kNone) {  // being retried: the next try is the one asked for
+  if (next_.phase == Phase::kNone && beside_.phase == Phase::kNone) {
+    // Being retried: the next try is the one asked for.
     Emit(Action::kJoin);
     Spawn();
     TellUnconfirmed();
@@ -122,36 +151,54 @@ void ReloadMachine::TellUnconfirmed() {
   if (step_ == State::kConfirming && unconfirmed_) Emit(Action::kUnconfirmed, old_.generation);
 }
 
+void ReloadMachine::OnOverride() {
+  if (stopping_ || step_ == State::kServing) return;  // there is nothing to override
+  override_ = true;
+  if (step_ == State::kConfirming && unconfirmed_) Override();
+}
+
 void ReloadMachine::OnStop() {
   if (stopping_) return;
   stopping_ = true;
   again_ = false;
-  spawn_at_ns_ = healthy_at_ns_ = 0;
+  spawn_at_ns_ = healthy_at_ns_ = retry_at_ns_ = 0;
+  const std::string why = "the server was told to stop";
   switch (step_) {
     case State::kServing:
-      BeginReload("stop");
-      EnterHolding();
+      StopServing();
       break;
     case State::kStaging:
-      KeepOld("the server was told to stop");
-      BeginReload("stop");
-      EnterHolding();
+      KeepOld(why);
+      StopServing();
+      break;
+    case State::kDraining:
+      if (overlap_) {
+        RetireNextBesideOld(why, /*gentle=*/true);
+      } else {
+        DropNext();
+        returned_ = true;  // CLOSING waits for leases, too
+        OnDrained();
+      }
       break;
     case State::kStarting:
     case State::kAdmitting:
     case State::kRemapping:
-      RetireNext("the server was told to stop");
+      if (overlap_) {
+        RetireNextBesideOld(why, /*gentle=*/true);
+      } else {
+        RetireNext(why, /*gentle=*/true);
+      }
       break;
     case State::kUnavailable:
       if (next_.phase != Phase::kNone) {
-        RetireNext("the server was told to stop");
+        RetireNext(why);
       } else {
         Stopped();
       }
       break;
     case State::kConfirming:
       DropNext();
-      if (step_deadline_ns_ == 0) Stopped();  // it has been waited for long enough
+      if (step_deadline_ns_ == 0) LeaveConfirming();  // it has been waited for long enough
       break;
     default:
       DropNext();
@@ -159,7 +206,7 @@ void ReloadMachine::OnStop() {
   }
 }
 
-void ReloadMachine::OnStaged() {
+void ReloadMachine::OnStaged(bool overlap) {
   next_.phase = Phase::kStaged;
   load_deadline_ns_ = 0;
   switch (step_) {
@@ -168,7 +215,13 @@ void ReloadMachine::OnStaged() {
       Admit();
       break;
     case State::kStaging:
-      EnterHolding();
+      if (!overlap) {
+        EnterHolding();
+        break;
+      }
+      overlap_ = true;
+      MoveTo(State::kAdmitting);
+      Admit();
       break;
     case State::kUnavailable:
       MoveTo(State::kAdmitting);
@@ -184,27 +237,26 @@ void ReloadMachine::OnReady() {
   load_deadline_ns_ = 0;
   if (step_ == State::kStarting) {
     EnterServing();
-    return;
+  } else {
+    AwaitMapped();
   }
-  MoveTo(State::kRemapping);
-  step_deadline_ns_ = After(policy_.close_timeout);
-  Emit(Action::kMapImports, next_.generation);
 }
 
-void ReloadMachine::OnConfirmed() {
-  if (stopping_) {
-    Stopped();
-    return;
+void ReloadMachine::OnMapped() {
+  if (overlap_) {
+    EnterHolding();
+  } else {
+    EnterServing();
   }
-  TellFailedGeneration();
-  old_ = {};
-  verdict_.clear();
-  if (next_.phase == Phase::kNone) {
-    MoveTo(State::kUnavailable);
-    return;
+}
+
+void ReloadMachine::OnDrained() {
+  if (!held_ || !returned_) return;
+  if (overlap_) {
+    Promote();
+  } else {
+    EnterClosing();
   }
-  MoveTo(State::kAdmitting);
-  if (next_.phase == Phase::kStaged) Admit();
 }
 
 void ReloadMachine::OnTimeout() {
@@ -214,6 +266,7 @@ void ReloadMachine::OnTimeout() {
     return true;
   };
   if (passed(healthy_at_ns_)) failures_ = 0;
+  if (passed(retry_at_ns_)) RetryReload();
   if (passed(spawn_at_ns_)) SpawnWhenDue();
   if (passed(load_deadline_ns_)) {
     OnNextLost(absl::StrCat("it was not ", next_.phase == Phase::kStaging ? "staged" : "ready",
@@ -225,15 +278,25 @@ void ReloadMachine::OnTimeout() {
 
 void ReloadMachine::OnStepTimeout() {
   switch (step_) {
-    case State::kDraining:
+    case State::kDraining: {
       if (stopping_) {
         EnterClosing();
         break;
       }
-      KeepOld(absl::StrCat("requests of generation ", old_.generation,
-                           " did not end within drain_timeout (",
-                           absl::FormatDuration(policy_.drain_timeout), ")"));
+      std::string why =
+          absl::StrCat("generation ", old_.generation, " was not drained within ",
+                       "drain_timeout (", absl::FormatDuration(policy_.drain_timeout), "): ");
+      if (!held_) absl::StrAppend(&why, "requests have not ended");
+      if (!held_ && !returned_) absl::StrAppend(&why, "; ");
+      if (!returned_) absl::StrAppend(&why, holders_.empty() ? "leases were not asked" : holders_);
+      if (overlap_) {
+        kept_retry_ = true;
+        RetireNextBesideOld(why, /*gentle=*/true);
+      } else {
+        KeepOld(why, /*retry=*/true);
+      }
       break;
+    }
     case State::kClosing:
       Emit(Action::kCutOffClosers, old_.generation);
       EnterExiting();
@@ -254,12 +317,16 @@ void ReloadMachine::OnStepTimeout() {
           absl::StrCat("device memory of generation ", old_.generation, " is not confirmed freed (",
                        verdict_, "); nothing may allocate before it is");
       unconfirmed_ = true;
+      if (!stopping_ && (override_ || policy_.on_unconfirmed == loader::OnUnconfirmed::kOverride)) {
+        Override();
+        break;
+      }
       TellUnconfirmed();
-      if (stopping_) Stopped();
+      if (stopping_) LeaveConfirming();
       break;
     case State::kRemapping:
       Emit(Action::kCutOffMappers, next_.generation);
-      EnterServing();
+      OnMapped();
       break;
     default:
       break;
@@ -269,17 +336,33 @@ void ReloadMachine::OnStepTimeout() {
 void ReloadMachine::OnOldLost(const std::string& why) {
   old_.reaped = true;
   const std::string cause = old_.why.empty() ? why : absl::StrCat(old_.why, "; ", why);
+  const std::string died = absl::StrCat("generation ", old_.generation, " died: ", cause);
   switch (step_) {
     case State::kServing:
-      reason_ = absl::StrCat("generation ", old_.generation, " died: ", cause);
+      reason_ = died;
       BeginReload("worker-death");
       ScheduleSpawn();
       EnterClosing();
       break;
     case State::kStaging:
     case State::kDraining:
-      reason_ = absl::StrCat("generation ", old_.generation, " died: ", cause);
+      reason_ = died;
       if (!stopping_) ++failures_;
+      if (overlap_) {
+        Promote();  // its successor is up already
+      } else {
+        EnterClosing();
+      }
+      break;
+    case State::kAdmitting:
+    case State::kRemapping:
+      if (!overlap_) break;
+      // Its successor goes on coming up meanwhile, and has its turn after it.
+      reason_ = died;
+      ++failures_;
+      overlap_ = false;
+      load_deadline_ns_ = 0;
+      beside_ = std::exchange(next_, {});
       EnterClosing();
       break;
     case State::kExiting:
@@ -290,9 +373,21 @@ void ReloadMachine::OnOldLost(const std::string& why) {
   }
 }
 
+void ReloadMachine::OnBesideLost(const std::string& why) {
+  if (beside_.reaped) return;
+  beside_.reaped = true;
+  if (beside_.why.empty()) {
+    beside_.why = why;
+  } else {
+    absl::StrAppend(&beside_.why, "; ", why);
+  }
+  // What becomes of it is seen to when the one on its way out is gone.
+  reason_ = absl::StrCat("generation ", beside_.generation, " died: ", beside_.why);
+}
+
 void ReloadMachine::OnNextLost(const std::string& why) {
   const std::string what = absl::StrCat("generation ", next_.generation, " failed: ", why);
-  if (!next_.last_good_secrets) ++newest_failures_;
+  if (!next_.last_good) ++newest_failures_;
   switch (step_) {
     case State::kStarting:
       stop_reason_ = why;
@@ -301,8 +396,8 @@ void ReloadMachine::OnNextLost(const std::string& why) {
       break;
     case State::kStaging:
     case State::kDraining:
-      if (stopping_) {
-        DropNext();
+      if (overlap_) {
+        RetireNextBesideOld(what, /*gentle=*/false);
       } else {
         KeepOld(what);
       }
@@ -318,6 +413,10 @@ void ReloadMachine::OnNextLost(const std::string& why) {
     case State::kRemapping:
     case State::kUnavailable:
       reason_ = what;
+      if (overlap_) {
+        RetireNextBesideOld(what, /*gentle=*/false);
+        break;
+      }
       if (next_.phase == Phase::kAdmitted || next_.phase == Phase::kReady) {
         RetireNext(why);
         ScheduleSpawn();
@@ -334,172 +433,6 @@ void ReloadMachine::OnNextLost(const std::string& why) {
     default:
       break;
   }
-}
-
-// ---- moves ----
-
-void ReloadMachine::MoveTo(State to) {
-  if (!Allowed(step_, to)) std::abort();  // a bug of this file, met by the tests
-  step_ = to;
-  step_deadline_ns_ = 0;
-  Emit(Action::kEnter, served_);
-  actions_.back().step = to;
-}
-
-void ReloadMachine::BeginReload(const std::string& trigger) {
-  healthy_at_ns_ = 0;
-  Emit(Action::kBegin, old_.generation);
-  actions_.back().detail = trigger;
-}
-
-void ReloadMachine::Spawn() {
-  spawn_at_ns_ = 0;
-  next_ = {};
-  next_.generation = ++last_generation_;
-  next_.phase = Phase::kStaging;
-  next_.last_good_secrets = served_ != 0 && newest_failures_ >= kNewestSecretsTries;
-  load_deadline_ns_ = After(policy_.load_timeout);
-  Emit(Action::kSpawn, next_.generation);
-  actions_.back().last_good_secrets = next_.last_good_secrets;
-}
-
-void ReloadMachine::SpawnWhenDue() {
-  if (!stopping_ && next_.phase == Phase::kNone) Spawn();
-}
-
-void ReloadMachine::ScheduleSpawn() {
-  if (stopping_) return;
-  ++failures_;
-  if (failures_ == 1) {
-    SpawnWhenDue();
-    return;
-  }
-  // 2^20 * 100 ms is more than any limit that makes sense.
-  const auto doublings = static_cast<int>(std::min<uint64_t>(failures_ - 2, 20));
-  const absl::Duration delay =
-      std::min(backoff_.first * (int64_t{1} << doublings), backoff_.longest);
-  absl::StrAppend(&reason_, "; trying again in ", absl::FormatDuration(delay), " (failure ",
-                  failures_, " in a row)");
-  spawn_at_ns_ = After(delay);
-}
-
-void ReloadMachine::DropNext() {
-  if (next_.phase != Phase::kNone) Emit(Action::kKill, next_.generation);
-  next_ = {};
-  load_deadline_ns_ = 0;
-}
-
-// It goes without having served: the receipt of the reload is about another one.
-void ReloadMachine::TellFailedGeneration() {
-  if (old_.generation == served_) return;
-  Emit(Action::kFailedGeneration, old_.generation);
-  actions_.back().detail = old_.why;
-}
-
-// The successor goes the way of an old worker: it may hold device memory.
-void ReloadMachine::RetireNext(const std::string& why) {
-  old_ = std::exchange(next_, {});
-  old_.why = why;
-  load_deadline_ns_ = 0;
-  if (old_.phase != Phase::kReady) Emit(Action::kKill, old_.generation);
-  EnterClosing();
-}
-
-void ReloadMachine::Admit() {
-  next_.phase = Phase::kAdmitted;
-  load_deadline_ns_ = After(policy_.load_timeout);
-  Emit(Action::kAdmit, next_.generation);
-}
-
-void ReloadMachine::EnterHolding() {
-  MoveTo(State::kHolding);
-  Emit(Action::kHold, old_.generation);
-  MoveTo(State::kDraining);
-  step_deadline_ns_ = After(policy_.drain_timeout);
-}
-
-void ReloadMachine::EnterClosing() {
-  MoveTo(State::kClosing);
-  step_deadline_ns_ = After(policy_.close_timeout);
-  Emit(Action::kCloseImports, old_.generation);
-}
-
-void ReloadMachine::EnterExiting() {
-  MoveTo(State::kExiting);
-  kill_sent_ = false;
-  if (old_.reaped) {
-    EnterConfirming();
-    return;
-  }
-  step_deadline_ns_ = After(policy_.cleanup_timeout);
-  const bool can_clean_up = old_.phase == Phase::kReady || old_.phase == Phase::kServing;
-  Emit(can_clean_up && old_.why.empty() ? Action::kExit : Action::kKill, old_.generation);
-}
-
-void ReloadMachine::EnterConfirming() {
-  MoveTo(State::kConfirming);
-  verdict_ = "unknown";
-  unconfirmed_ = false;
-  step_deadline_ns_ = After(policy_.confirm_timeout);
-  Emit(Action::kConfirm, old_.generation);
-}
-
-void ReloadMachine::EnterServing() {
-  const bool first = step_ == State::kStarting;
-  old_ = std::exchange(next_, {});
-  old_.phase = Phase::kServing;
-  served_ = old_.generation;
-  reason_.clear();
-  if (old_.last_good_secrets) {
-    reason_ = "the newest secrets did not come up twice: it serves with the last good ones";
-  } else {
-    newest_failures_ = 0;
-  }
-  if (failures_ > 0) healthy_at_ns_ = After(backoff_.healthy_after);
-  Emit(Action::kServe, served_);
-  MoveTo(State::kServing);
-  if (!first) {
-    Emit(Action::kFinish, served_);
-    actions_.back().outcome = "swapped";
-    actions_.back().detail = reason_;
-  }
-  if (std::exchange(again_, false)) OnReloadRequested(again_trigger_);
-}
-
-void ReloadMachine::KeepOld(const std::string& why) {
-  reason_ = why;
-  DropNext();
-  if (step_ != State::kStaging) Emit(Action::kServe, old_.generation);
-  MoveTo(State::kServing);
-  if (failures_ > 0) healthy_at_ns_ = After(backoff_.healthy_after);
-  Emit(Action::kFinish, old_.generation);
-  actions_.back().outcome = "kept-old";
-  actions_.back().detail = why;
-  if (std::exchange(again_, false)) OnReloadRequested(again_trigger_);
-}
-
-void ReloadMachine::Stopped() {
-  // Before the first generation served there are no receipts.
-  if (served_ != 0 && old_.phase != Phase::kNone) TellFailedGeneration();
-  MoveTo(State::kStopped);
-  Emit(Action::kFinish, served_);
-  actions_.back().outcome = "stopped";
-  actions_.back().detail = reason_;
-  Emit(Action::kStopped, served_);
-  actions_.back().detail = stop_reason_;
-}
-
-void ReloadMachine::Emit(Action kind, uint64_t generation) {
-  ReloadAction action;
-  action.kind = kind;
-  action.generation = generation;
-  actions_.push_back(std::move(action));
-}
-
-int64_t ReloadMachine::After(absl::Duration delay) const {
-  const int64_t ns = absl::ToInt64Nanoseconds(delay);
-  if (ns > std::numeric_limits<int64_t>::max() - now_ns_) return 0;  // never
-  return now_ns_ + std::max<int64_t>(ns, 0);
 }
 
 }  // namespace baton::runtime

@@ -7,36 +7,17 @@
 //
 // Thread safety: none needed; belongs to the supervisor's one thread.
 //
-// The steps are ipc::ServerState. The only moves, all made by MoveTo():
+// The steps are ipc::ServerState; the only moves, and what bounds each step,
+// are the table in reload_transitions.cc. CONFIRMING is left for ADMITTING only
+// with a kConfirmed for that very generation, or by an override that somebody
+// asked for and the receipt shows: unconfirmed never allocates (A27).
 //
-//   from         to            when
-//   STARTING     SERVING       worker 1 is ready
-//                CLOSING       worker 1 failed, or stop
-//   SERVING      STAGING       a reload was asked for
-//                CLOSING       the worker died
-//                HOLDING       stop
-//   STAGING      HOLDING       the successor is staged, or stop
-//                SERVING       the successor failed: kept-old
-//                CLOSING       the serving worker died
-//   HOLDING      DRAINING      at once
-//   DRAINING     CLOSING       held, the worker died, or (stop) drain_timeout
-//                SERVING       drain_timeout, or the successor was lost: kept-old
-//   CLOSING      EXITING       all imports are closed, or close_timeout (cut off)
-//   EXITING      CONFIRMING    the worker is reaped (SIGKILL after cleanup_timeout)
-//   CONFIRMING   ADMITTING     freed, and there is a successor
-//                UNAVAILABLE   freed, and there is none
-//                STOPPED       stop: freed, or confirm_timeout
-//   ADMITTING    REMAPPING     the successor is ready
-//                CLOSING       it failed after it was admitted: it must go, confirmed; or stop
-//                UNAVAILABLE   it failed before it was admitted
-//   REMAPPING    SERVING       every front mapped it, or close_timeout (cut off)
-//                CLOSING       it died, or stop
-//   UNAVAILABLE  ADMITTING     a fresh successor is staged
-//                CLOSING       stop, with a successor on its way
-//                STOPPED       stop, with none
-//
-// CONFIRMING is never left to ADMITTING without a kConfirmed for that very
-// generation: unconfirmed never allocates (A27).
+// Up to three workers have a part:
+//   old_     serves; or is on its way out, from CLOSING to CONFIRMING
+//   next_    is on its way in
+//   beside_  stands by while another one is on its way out: with `overlap` the
+//            successor that serves already (or the old one that serves on,
+//            when the successor failed after it was admitted)
 #ifndef BATON_RUNTIME_SUPERVISOR_RELOAD_MACHINE_H_
 #define BATON_RUNTIME_SUPERVISOR_RELOAD_MACHINE_H_
 
@@ -66,16 +47,21 @@ struct ReloadEvent {
     kWorkerFailed,  // it said so, or is wedged, or broke the protocol; detail: why
     kWorkerExited,  // pidfd ready and reaped, wanted or not; detail: how
     kHeld,
-    kImportsClosed,  // nobody maps that generation, as far as fronts answered or died
+    kLeasesHeld,      // fronts still lease that generation's device memory; detail: who
+    kLeasesReturned,  // none does
+    kImportsClosed,   // nobody maps that generation, as far as fronts answered or died
     kImportsMapped,
     kConfirmed,     // the kernel says that the generation's device memory is gone
     kNotConfirmed,  // it does not; detail: the verdict. May come many times
+    kOverride,      // somebody takes it upon himself: go on, though it is not confirmed
+    kNotNeeded,     // what serves is what was asked for: forget the retry
     kTimeout,       // deadline_ns() has passed
     kStop,
   };
   Kind kind;
   uint64_t generation = 0;  // which worker; an event about another one is ignored
   std::string detail;
+  bool overlap = false;  // kWorkerStaged: it is to come up beside the one that serves
 };
 inline constexpr int kReloadEventKinds = static_cast<int>(ReloadEvent::Kind::kStop) + 1;
 
@@ -84,10 +70,12 @@ struct ReloadAction {
     kBegin,  // a reload starts (detail: trigger): open its receipt
     kJoin,   // what was asked for now is served by the reload that runs already
     kEnter,  // the step is now `step`: publish it
-    kSpawn,  // start worker `generation`, with the last good secrets or the newest
+    kSpawn,  // start worker `generation`, with what was last good or what is newest
     kAdmit,  // it may allocate
     kServe,
     kHold,
+    kTellClosing,  // fronts: that generation is about to go; ask for kLeasesReturned
+    kTellKept,     // fronts: it is not
     kExit,
     kKill,           // SIGKILL; harmless when it is dead already
     kCloseImports,   // ask for kImportsClosed
@@ -95,6 +83,7 @@ struct ReloadAction {
     kMapImports,     // ask for kImportsMapped
     kCutOffMappers,
     kConfirm,           // ask until kConfirmed
+    kOverridden,        // go on without; detail: the verdict
     kUnconfirmed,       // confirm_timeout passed: make the verdict visible, go on asking
     kStillUnavailable,  // another worker is lost: tell those who wait for it
     kFailedGeneration,  // a generation that never served is gone (detail: why): write a receipt
@@ -104,8 +93,8 @@ struct ReloadAction {
   Kind kind;
   uint64_t generation = 0;
   ipc::ServerState step = ipc::ServerState::kStarting;
-  bool last_good_secrets = false;
-  std::string outcome;  // "swapped", "kept-old", "stopped"
+  bool last_good = false;  // kSpawn: secrets and configuration as they were when one last served
+  std::string outcome;     // "swapped", "kept-old", "stopped"
   std::string detail;
 };
 
@@ -125,12 +114,18 @@ class ReloadMachine {
   ipc::ServerState step() const { return step_; }
   // When to send kTimeout; 0: never. CLOCK_MONOTONIC.
   int64_t deadline_ns() const;
+  // Somebody is told to serve and was not seen dead; not while requests are held.
+  bool serves() const;
+  // When the next worker is tried, or a reload once more; 0: nothing is waited for.
+  int64_t retry_at_ns() const { return spawn_at_ns_ != 0 ? spawn_at_ns_ : retry_at_ns_; }
   // Serves, or served last; 0 before the first one does.
   uint64_t serving_generation() const { return served_; }
   // On its way; 0: none.
   uint64_t next_generation() const { return next_.generation; }
-  // Ends, or serves; 0: none.
+  // Serves, or is on its way out; 0: none.
   uint64_t old_generation() const { return old_.generation; }
+  // Stands by while old_generation() is on its way out; 0: none.
+  uint64_t beside_generation() const { return beside_.generation; }
   // Why it does not serve, or does not serve what was last asked for; empty: all is well.
   const std::string& reason() const { return reason_; }
   uint64_t failures_in_a_row() const { return failures_; }
@@ -148,20 +143,24 @@ class ReloadMachine {
     uint64_t generation = 0;
     Phase phase = Phase::kNone;
     bool reaped = false;
-    bool last_good_secrets = false;
-    std::string why;  // it is being given up
+    bool last_good = false;
+    bool gentle = false;  // it has done nothing wrong: it may clean up
+    std::string why;      // it is being given up
   };
 
   void OnReloadRequested(const std::string& trigger);
   void OnStop();
-  void OnStaged();
+  void OnStaged(bool overlap);
   void OnReady();
-  void OnConfirmed();
+  void OnMapped();
+  void OnOverride();
   void TellUnconfirmed();
   void OnTimeout();
   void OnStepTimeout();
   void OnOldLost(const std::string& why);
   void OnNextLost(const std::string& why);
+  void OnBesideLost(const std::string& why);
+  void OnDrained();
 
   void MoveTo(State to);
   void BeginReload(const std::string& trigger);
@@ -169,7 +168,7 @@ class ReloadMachine {
   void SpawnWhenDue();
   void ScheduleSpawn();
   void DropNext();
-  void RetireNext(const std::string& why);
+  void RetireNext(const std::string& why, bool gentle = false);
   void TellFailedGeneration();
   void Admit();
   void EnterHolding();
@@ -177,7 +176,18 @@ class ReloadMachine {
   void EnterExiting();
   void EnterConfirming();
   void EnterServing();
-  void KeepOld(const std::string& why);
+  void TellServes(Worker& worker);
+  void Promote();
+  void RetireNextBesideOld(const std::string& why, bool gentle);
+  void LeaveConfirming();
+  void EndBeside();
+  void ResumeBeside();
+  void KeepOld(const std::string& why, bool retry = false);
+  void FinishKeptOld(const std::string& why, bool retry);
+  void Override();
+  void AwaitMapped();
+  void RetryReload();
+  void StopServing();
   void Stopped();
   void Emit(Action kind, uint64_t generation = 0);
   int64_t After(absl::Duration delay) const;
@@ -186,17 +196,28 @@ class ReloadMachine {
   BackoffPolicy backoff_;
   State step_ = State::kStarting;
   bool stopping_ = false;
-  Worker old_;   // serves, or is on its way out
-  Worker next_;  // is on its way in
+  Worker old_;
+  Worker next_;
+  Worker beside_;
+  bool overlap_ = false;   // next_ is admitted while old_ serves
+  bool held_ = false;      // DRAINING: nothing is in flight
+  bool returned_ = false;  // DRAINING: nobody leases
+  std::string holders_;    // DRAINING: who does
   uint64_t served_ = 0;
   uint64_t last_generation_ = 0;
   bool again_ = false;  // asked for while a reload ran
   std::string again_trigger_;
-  uint64_t failures_ = 0;     // workers lost since the last healthy one
-  int newest_failures_ = 0;   // how often the newest secrets did not come up
-  bool kill_sent_ = false;    // EXITING: the cleanup_timeout has passed
-  bool unconfirmed_ = false;  // CONFIRMING: the confirm_timeout has passed
-  std::string verdict_;       // the last kNotConfirmed
+  std::string trigger_;         // of the reload that runs, or ran last
+  uint64_t kept_in_a_row_ = 0;  // reloads that a drain timeout ended
+  int64_t retry_at_ns_ = 0;     // to ask for trigger_ again; 0: never
+  bool override_ = false;       // asked for, for the reload that runs
+  std::string kept_why_;        // beside_ is the old one, which serves on: why
+  bool kept_retry_ = false;     // and it is to be tried again
+  uint64_t failures_ = 0;       // workers lost since the last healthy one
+  int newest_failures_ = 0;     // how often the newest secrets and configuration did not come up
+  bool kill_sent_ = false;      // EXITING: the cleanup_timeout has passed
+  bool unconfirmed_ = false;    // CONFIRMING: the confirm_timeout has passed
+  std::string verdict_;         // the last kNotConfirmed
   std::string reason_;
   std::string stop_reason_;  // nobody asked for it
   int64_t now_ns_ = 0;

@@ -65,7 +65,7 @@ void SupervisorCore::Perform(const ReloadAction& action) {
       EnterStep(action.step);
       break;
     case Kind::kSpawn:
-      Spawn(generation, action.last_good_secrets);
+      Spawn(generation, action.last_good);
       break;
     case Kind::kAdmit:
       Admit(generation);
@@ -76,6 +76,16 @@ void SupervisorCore::Perform(const ReloadAction& action) {
     case Kind::kHold:
       if (worker != nullptr) Sent(generation, worker->Hold());
       break;
+    case Kind::kTellClosing:
+      offered_.erase(generation);
+      fronts_.TellClosing(generation);
+      OnLeasesChanged();
+      break;
+    case Kind::kTellKept:
+      fronts_.TellKept(generation);
+      offered_.insert(generation);
+      if (worker != nullptr) fronts_.OfferArena(worker->arena);
+      break;
     case Kind::kExit:
       if (worker != nullptr) Sent(generation, worker->Exit());
       break;
@@ -83,6 +93,7 @@ void SupervisorCore::Perform(const ReloadAction& action) {
       if (worker != nullptr) worker->Kill();
       break;
     case Kind::kCloseImports:
+      offered_.erase(generation);
       fronts_.AskToClose(generation);
       OnImportsChanged();
       break;
@@ -92,6 +103,7 @@ void SupervisorCore::Perform(const ReloadAction& action) {
       break;
     }
     case Kind::kMapImports:
+      offered_.insert(generation);
       if (worker != nullptr) fronts_.OfferArena(worker->arena);
       OnImportsChanged();
       break;
@@ -102,6 +114,9 @@ void SupervisorCore::Perform(const ReloadAction& action) {
     }
     case Kind::kConfirm:
       Confirm(generation);
+      break;
+    case Kind::kOverridden:
+      Overridden(generation, action.detail);
       break;
     case Kind::kUnconfirmed:
       last_verdict_ = verdict_.text;
@@ -129,17 +144,10 @@ void SupervisorCore::EnterStep(State step) {
   ledger_.Sample();
   if (draft_) draft_->Enter(step, now);
   log_->debug("{}", ipc::ServerStateName(step));
-  if (step == State::kHolding || step == State::kClosing) StartHold();
+  // With `overlap` the successor serves while the one before it is on its way out.
+  if (step == State::kHolding || (step == State::kClosing && !machine_.serves())) StartHold();
   if (step == State::kExiting && draft_ && draft_->generation == machine_.old_generation()) {
     draft_->imports_closed = fronts_.closed_imports();
-  }
-  if (step == State::kServing && hold_started_ns_ != 0) {
-    const int64_t gap = now - std::exchange(hold_started_ns_, 0);
-    if (draft_) draft_->gap_ns = static_cast<uint64_t>(gap);
-    // The next gap is likely as the last ones were, the latest most of all.
-    expected_gap_ns_ = expected_gap_ns_ == 0 ? gap : (expected_gap_ns_ + gap) / 2;
-    pages_.ShowExpectedGap(expected_gap_ns_);
-    pages_.ShowHold(0);
   }
   const bool stopping = machine_.state() == State::kStopping;
   pages_.ShowState(stopping ? State::kStopping : step, machine_.serving_generation());
@@ -159,6 +167,22 @@ void SupervisorCore::StartHold() {
   if (machine_.serving_generation() != 0) pages_.ShowHold(hold_started_ns_);
 }
 
+// Somebody serves again: a successor, or the one that was to be replaced.
+void SupervisorCore::EndHold(bool swapped) {
+  if (hold_started_ns_ == 0) return;
+  const int64_t gap = ipc::MonotonicNs() - std::exchange(hold_started_ns_, 0);
+  if (draft_) draft_->gap_ns += static_cast<uint64_t>(gap);
+  if (swapped) {
+    // The next gap is likely as the last ones were, the latest most of all. A drain that came to
+    // nothing says nothing about it.
+    last_gap_ns_ = gap;
+    ++gaps_measured_;
+    expected_gap_ns_ = expected_gap_ns_ == 0 ? gap : (expected_gap_ns_ + gap) / 2;
+    pages_.ShowExpectedGap(expected_gap_ns_);
+  }
+  pages_.ShowHold(0);
+}
+
 std::shared_ptr<const SecretsSnapshot> SupervisorCore::NewestSecrets() {
   if (options_.secrets_directory.empty()) return std::make_shared<SecretsSnapshot>();
   // The watcher's settled view, so that it does not report later what is loaded now.
@@ -168,27 +192,33 @@ std::shared_ptr<const SecretsSnapshot> SupervisorCore::NewestSecrets() {
   return newest;
 }
 
-void SupervisorCore::Spawn(uint64_t generation, bool last_good_secrets) {
+void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   last_spawned_ = generation;
   if (draft_) {
     log_->info("Creating new model instance in isolated subprocess...");
   } else {
     log_->info("starting worker generation {}", generation);
   }
+  const bool fall_back = last_good && last_good_secrets_ != nullptr;
+  WorkerSpec spec;
+  if (fall_back) {
+    spec.config = last_good_config_;
+  } else if (auto text = loader::ReadModelConfigText(options_.directory); text.ok()) {
+    spec.config = *text;
+  }
   // A broken file is the worker's to complain about; until then the old limits hold.
-  if (auto config = loader::LoadModelConfig(options_.directory); config.ok()) {
+  if (auto config = loader::LoadModelConfig(options_.directory, spec.config); config.ok()) {
     machine_.set_policy(config->reload);
     config_.reload = config->reload;
     config_.device_capacity_bytes = config->device_capacity_bytes;
   }
-  WorkerSpec spec;
   spec.executable = options_.worker_executable;
   spec.server = folder_.name();
   spec.directory = config_.directory;
   spec.generation = generation;
   spec.worker_page_fd = pages_.worker_fd_writable();
   spec.doorbell_fd = pages_.doorbell_fd();
-  spec.secrets = last_good_secrets && last_good_secrets_ ? last_good_secrets_ : NewestSecrets();
+  spec.secrets = fall_back ? last_good_secrets_ : NewestSecrets();
   absl::StatusOr<std::unique_ptr<WorkerHandle>> worker = WorkerHandle::Spawn(spec);
   if (worker.ok()) {
     absl::Status watched =
@@ -207,6 +237,14 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good_secrets) {
   failure_code_ = worker.status().code();
   Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(worker.status().message()));
   Push(ReloadEvent::Kind::kWorkerExited, generation, "it never ran");
+}
+
+StrategyChoice SupervisorCore::Strategy(const WorkerHandle& successor) const {
+  return ChooseStrategy(config_.reload.strategy,
+                        {.serving_bytes = ledger_.BytesInUse(machine_.serving_generation()),
+                         .successor_bytes = successor.device_bytes,
+                         .in_use_bytes = ledger_.BytesInUse(),
+                         .capacity_bytes = DeviceCapacityBytes()});
 }
 
 uint64_t SupervisorCore::DeviceCapacityBytes() const {
@@ -232,13 +270,17 @@ void SupervisorCore::Serve(uint64_t generation) {
   }
   Sent(generation, worker->Serve());
   serve_told_ns_ = ipc::MonotonicNs();
-  if (std::exchange(serve_told_, generation) == generation) return;  // a hold has ended
+  const bool swapped = std::exchange(serve_told_, generation) != generation;
+  EndHold(swapped);
+  if (!swapped) return;  // a hold has ended
 
   const bool first = !signature_.has_value();
   signature_ = worker->signature;
   max_request_bytes_ = worker->max_request_bytes;
   last_good_secrets_ = worker->secrets();
+  last_good_config_ = worker->config();
   if (first) {
+    offered_.insert(generation);
     if (auto log = ReceiptLog::Open(folder_.receipts()); log.ok()) {
       receipts_ = *std::move(log);
     } else {
@@ -271,6 +313,23 @@ void SupervisorCore::Confirmed(uint64_t generation, const DeviceVerdict& verdict
     draft_->device_bytes_after = ledger_.BytesInUse();
   }
   Push(ReloadEvent::Kind::kConfirmed, generation);
+}
+
+void SupervisorCore::Overridden(uint64_t generation, const std::string& verdict) {
+  confirming_ = 0;
+  overridden_.insert(generation);
+  next_overridden_ask_ns_ = 1;  // now
+  last_verdict_ = verdict;
+  log_->warn(
+      "generation {} is not confirmed freed ({}); the next one is admitted all the same, as was "
+      "asked for",
+      generation, verdict);
+  if (draft_ && draft_->generation == generation) {
+    draft_->overridden = true;
+    draft_->verdict = verdict;
+    draft_->verdict_source = verdict_.source;
+    draft_->device_bytes_after = ledger_.BytesInUse(generation);
+  }
 }
 
 void SupervisorCore::Stopped(const std::string& why) {

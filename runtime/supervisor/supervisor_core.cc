@@ -26,6 +26,8 @@ constexpr int kFreedInARow = 2;
 constexpr int kEagerAsks = 100;
 constexpr int64_t kEagerAskNs = kNsPerMs;
 constexpr int64_t kPatientAskNs = 20 * kNsPerMs;
+// How often a generation that was overridden is asked about: its memory may still come back.
+constexpr int64_t kOverriddenAskNs = 1000 * kNsPerMs;
 // How often /proc is searched for the process that pins an arena.
 constexpr int64_t kNameHolderNs = 500 * kNsPerMs;
 // How long after its socket a worker's process may take to end.
@@ -224,8 +226,9 @@ int64_t SupervisorCore::NextDeadline() const {
   if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
   if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
+  if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
-  if (machine_.step() == State::kServing || machine_.step() == State::kStaging) {
+  if (machine_.serves()) {
     deadline = Sooner(deadline, now + kWedgeCheckNs);
   }
   for (const auto& [generation, worker] : workers_) {
@@ -247,6 +250,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
   if (watcher_ && now_ns >= watcher_->deadline_ns()) CheckSecrets(now_ns);
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
+  if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
   CheckWorkers(now_ns);
 }
 
@@ -260,6 +264,10 @@ void SupervisorCore::CheckSecrets(int64_t now_ns) {
   const bool changed = watcher_->Check(now_ns);
   LogSecretsProblems(watcher_->current());
   if (!changed) return;
+  if (const WorkerHandle* serving = Worker(machine_.serving_generation());
+      serving != nullptr && serving->secrets()->SameValues(watcher_->current())) {
+    Push(ReloadEvent::Kind::kNotNeeded);  // a reload that awaits its retry
+  }
   // Whoever comes up now may have read them already.
   const uint64_t latest =
       machine_.next_generation() != 0 ? machine_.next_generation() : machine_.old_generation();
@@ -282,6 +290,16 @@ void SupervisorCore::AskForConfirmation(int64_t now_ns) {
   }
 }
 
+void SupervisorCore::AskForOverridden(int64_t now_ns) {
+  next_overridden_ask_ns_ = now_ns + kOverriddenAskNs;
+  std::erase_if(overridden_, [this](uint64_t generation) {
+    if (!ledger_.Confirm(generation, /*name_holder=*/false).freed) return false;
+    log_->info("generation {}, whose memory was not confirmed freed, is now", generation);
+    ledger_.Forget(generation);
+    return true;
+  });
+}
+
 void SupervisorCore::CheckWorkers(int64_t now_ns) {
   for (auto& [generation, worker] : workers_) {
     // A worker that cleans up may close its socket first; cleanup_timeout bounds that.
@@ -296,9 +314,8 @@ void SupervisorCore::CheckWorkers(int64_t now_ns) {
       Push(ReloadEvent::Kind::kWorkerFailed, generation, "it does not read its messages");
     }
   }
-  const bool serving = machine_.step() == State::kServing || machine_.step() == State::kStaging;
   const ipc::WorkerPage& page = pages_.worker();
-  if (!serving || Worker(serve_told_) == nullptr) return;
+  if (!machine_.serves() || Worker(serve_told_) == nullptr) return;
   // Relaxed: hints about time, each read on its own.
   const int64_t busy_since = page.busy_since_ns.load(std::memory_order_relaxed);
   const int64_t beat = std::max(page.heartbeat_ns.load(std::memory_order_relaxed), serve_told_ns_);

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@
 #include "runtime/supervisor/secrets_watcher.h"
 #include "runtime/supervisor/server_log.h"
 #include "runtime/supervisor/status_pages.h"
+#include "runtime/supervisor/strategy.h"
 #include "runtime/supervisor/supervisor.h"
 #include "runtime/supervisor/worker_handle.h"
 
@@ -68,20 +70,24 @@ class SupervisorCore : private FrontTable::Owner {
   void CheckSecrets(int64_t now_ns);
   void LogSecretsProblems(const SecretsSnapshot& secrets);
   void AskForConfirmation(int64_t now_ns);
+  void AskForOverridden(int64_t now_ns);
   void CheckWorkers(int64_t now_ns);
   bool Measuring() const;
 
   // ---- supervisor_actions.cc: what the machine wants
   void Perform(const ReloadAction& action);
   void EnterStep(ipc::ServerState step);
-  void Spawn(uint64_t generation, bool last_good_secrets);
+  void Spawn(uint64_t generation, bool last_good);
+  StrategyChoice Strategy(const WorkerHandle& successor) const;
   std::shared_ptr<const SecretsSnapshot> NewestSecrets();
   void Admit(uint64_t generation);
   uint64_t DeviceCapacityBytes() const;
   void Serve(uint64_t generation);
   void Confirm(uint64_t generation);
   void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
+  void Overridden(uint64_t generation, const std::string& verdict);
   void StartHold();
+  void EndHold(bool swapped);
   void Stopped(const std::string& why);
 
   // ---- supervisor_workers.cc: what workers say, and how they end
@@ -94,6 +100,7 @@ class SupervisorCore : private FrontTable::Owner {
   void ChannelRefused(uint64_t generation, uint64_t channel, const absl::Status& why);
   void ChannelAnswered(WorkerHandle& worker, uint64_t channel);
   absl::Status WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message);
+  void Staged(const WorkerHandle& worker);
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
   void WorkerEnded(uint64_t generation);
   uint64_t ReapedUpTo() const;
@@ -111,11 +118,13 @@ class SupervisorCore : private FrontTable::Owner {
   // ---- supervisor_replies.cc: what fronts and clients ask
   void OnHello(SessionId session, uint64_t call, bool is_front) override;
   void OnStatusAsked(SessionId session, uint64_t call) override;
-  void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger) override;
+  void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
+                     bool override_unconfirmed) override;
   void OnStopAsked(SessionId session, uint64_t call) override;
   void OnChannelOpened(const ChannelRecord& channel) override;
   void OnChannelClosed(uint64_t channel) override;
   void OnImportsChanged() override;
+  void OnLeasesChanged() override;
   void Welcome(SessionId session, uint64_t call, bool is_front);
   void FillStatus(ipc::schema::ServerStatus::Builder to);
 
@@ -137,6 +146,7 @@ class SupervisorCore : private FrontTable::Owner {
   std::optional<SecretsWatcher> watcher_;
   std::vector<std::string> logged_problems_;
   std::shared_ptr<const SecretsSnapshot> last_good_secrets_;
+  std::string last_good_config_;  // the text of config.yaml that goes with them
   ReceiptLog receipts_;
 
   std::optional<Signature> signature_;  // of every generation, once one has served
@@ -149,6 +159,9 @@ class SupervisorCore : private FrontTable::Owner {
   int64_t accept_again_ns_ = 0;
   int64_t hold_started_ns_ = 0;  // 0: nobody waits
   int64_t expected_gap_ns_ = 0;
+  int64_t last_gap_ns_ = 0;
+  uint64_t gaps_measured_ = 0;
+  std::set<uint64_t> offered_;  // generations whose arena a front that comes now is to map
   uint64_t reloads_ = 0;
   uint64_t restarts_ = 0;  // workers that ended without being told to
 
@@ -159,6 +172,8 @@ class SupervisorCore : private FrontTable::Owner {
   std::vector<Waiter> waiting_next_;  // for the one after it
   std::vector<Waiter> unwelcomed_;    // fronts that came before the first generation served
 
+  std::set<uint64_t> overridden_;  // not confirmed freed when the next one was admitted
+  int64_t next_overridden_ask_ns_ = 0;
   uint64_t confirming_ = 0;  // the generation that is being asked about
   int freed_in_a_row_ = 0;
   int asks_ = 0;

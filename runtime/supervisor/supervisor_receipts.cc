@@ -105,6 +105,7 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   }
   Append(draft);
   if (machine_.step() == ipc::ServerState::kStopped) return;  // Stopped() answers
+  if (machine_.serves()) return;  // kept-old: that receipt is the answer
   AnswerWaiters(absl::UnavailableError(
       absl::StrCat("generation ", generation, " failed, and is being retried: ", why)));
 }

@@ -53,15 +53,11 @@ void SupervisorCore::Welcome(SessionId session, uint64_t call, bool is_front) {
   }
   const std::array<int, 3> fds = {pages_.status_fd(), pages_.worker_fd(), pages_.doorbell_fd()};
   fronts_.Reply(session, message, fds);
-  // The generation that serves; if there is none, REMAPPING offers the next one,
-  // and has done so already to whoever came before it.
-  const bool remapping = machine_.step() == State::kRemapping;
-  const WorkerHandle* worker =
-      Worker(remapping ? machine_.next_generation() : machine_.serving_generation());
-  const bool may_map = remapping || machine_.step() == State::kServing ||
-                       machine_.step() == State::kStaging || machine_.step() == State::kDraining ||
-                       machine_.step() == State::kStarting;
-  if (worker != nullptr && may_map) fronts_.OfferArena(session, worker->arena);
+  for (const uint64_t generation : offered_) {
+    if (const WorkerHandle* worker = Worker(generation)) {
+      fronts_.OfferArena(session, worker->arena);
+    }
+  }
 }
 
 void SupervisorCore::OnStatusAsked(SessionId session, uint64_t call) {
@@ -82,12 +78,12 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setState(capnp::Text::Reader(name.data(), name.size()));
   to.setReason(CapReason(machine_.reason()));
   to.setGeneration(machine_.serving_generation());
-  const bool serves = state == State::kServing || state == State::kStaging;
   to.setLive(true);
-  to.setReady(serves && Worker(machine_.serving_generation()) != nullptr);
+  to.setReady(machine_.serves() && state != State::kStopping &&
+              Worker(machine_.serving_generation()) != nullptr);
   to.setStarted(signature_.has_value());
   to.setSupervisorPid(::getpid());
-  if (const WorkerHandle* worker = Worker(machine_.old_generation())) {
+  if (const WorkerHandle* worker = Worker(machine_.serving_generation())) {
     to.setWorkerPid(worker->pid());
   }
   to.setWorkerRestarts(restarts_);
@@ -105,13 +101,18 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setSecretsReload(watcher_.has_value());
 }
 
-void SupervisorCore::OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger) {
+void SupervisorCore::OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
+                                   bool override_unconfirmed) {
   if (machine_.state() == State::kStopping) {
     fronts_.ReplyError(session, call, absl::UnavailableError("the server is stopping"));
     return;
   }
   if (call != 0) waiting_next_.push_back({session, call});
+  const bool confirming = machine_.step() == State::kConfirming;
+  // What is being confirmed now is what is meant; otherwise it is for the reload that begins.
+  if (override_unconfirmed && confirming) Push(ReloadEvent::Kind::kOverride);
   Push(ReloadEvent::Kind::kReloadRequested, 0, IsTrigger(trigger) ? trigger : "command");
+  if (override_unconfirmed && !confirming) Push(ReloadEvent::Kind::kOverride);
 }
 
 void SupervisorCore::OnStopAsked(SessionId session, uint64_t call) {
@@ -146,6 +147,17 @@ void SupervisorCore::OnImportsChanged() {
   }
   if (machine_.step() == State::kRemapping && fronts_.NotYetMapped(next) == 0) {
     Push(ReloadEvent::Kind::kImportsMapped, next);
+  }
+}
+
+void SupervisorCore::OnLeasesChanged() {
+  const uint64_t old = machine_.old_generation();
+  if (machine_.step() != State::kDraining) return;
+  const std::string holders = fronts_.LeaseHolders(old);
+  if (holders.empty()) {
+    Push(ReloadEvent::Kind::kLeasesReturned, old);
+  } else {
+    Push(ReloadEvent::Kind::kLeasesHeld, old, holders);
   }
 }
 

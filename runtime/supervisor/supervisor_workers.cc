@@ -148,14 +148,27 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
     Sent(worker.generation(), worker.AddChannel(channel));
   }
   if (worker.unmapped_channels.empty()) {
-    Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+    Staged(worker);
   }
   return absl::OkStatus();
 }
 
+void SupervisorCore::Staged(const WorkerHandle& worker) {
+  ReloadEvent event{ReloadEvent::Kind::kWorkerStaged, worker.generation(), "", false};
+  if (machine_.step() == ipc::ServerState::kStaging) {
+    const StrategyChoice choice = Strategy(worker);
+    event.overlap = choice.overlap;
+    if (draft_) {
+      draft_->strategy = choice.name();
+      draft_->strategy_reason = choice.reason;
+    }
+  }
+  events_.push_back(std::move(event));
+}
+
 void SupervisorCore::ChannelAnswered(WorkerHandle& worker, uint64_t channel) {
   if (worker.unmapped_channels.erase(channel) > 0 && worker.unmapped_channels.empty()) {
-    Push(ReloadEvent::Kind::kWorkerStaged, worker.generation());
+    Staged(worker);
   }
 }
 
@@ -204,8 +217,9 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
   ended_[generation] = ended;
   if (draft_ && draft_->generation == generation) FillExit(ended, *draft_);
   const std::string how = ipc::ToString(ended.status);
-  if (generation == machine_.serving_generation() &&
-      machine_.step() != ipc::ServerState::kExiting) {
+  const bool expected =
+      generation == machine_.old_generation() && machine_.step() == ipc::ServerState::kExiting;
+  if (generation == machine_.serving_generation() && !expected) {
     ++restarts_;
     log_->error("generation {} (pid {}) {}", generation, ended.pid, how);
   } else {

@@ -75,6 +75,50 @@ bool ControlClient::IsClosed() {
   }
 }
 
+absl::StatusOr<uint64_t> ControlClient::AwaitClosing(uint32_t count, uint64_t channel) {
+  auto closing = Receive();
+  if (!closing.ok()) return closing.status();
+  if (!closing->envelope().isGenerationClosing()) {
+    return absl::InternalError(
+        absl::StrCat("it said ", static_cast<int>(closing->envelope().which())));
+  }
+  const uint64_t generation = closing->envelope().getGenerationClosing().getGeneration();
+  const absl::Status answered = AnswerLeases(closing->call(), generation, count, channel);
+  if (!answered.ok()) return answered;
+  return closing->call();
+}
+
+absl::Status ControlClient::AnswerLeases(uint64_t call, uint64_t generation, uint32_t count,
+                                         uint64_t channel) {
+  return Send([&](Envelope::Builder to) {
+    to.setCall(call);
+    auto leases = to.initLeases();
+    leases.setGeneration(generation);
+    if (count == 0) return;
+    auto held = leases.initHeld(1);
+    held[0].setChannel(channel);
+    held[0].setCount(count);
+  });
+}
+
+absl::StatusOr<ipc::UniqueFd> ControlClient::AcceptArena() {
+  auto offer = Receive();
+  if (!offer.ok()) return offer.status();
+  if (!offer->envelope().isImportArena()) {
+    return absl::InternalError(
+        absl::StrCat("it said ", static_cast<int>(offer->envelope().which())));
+  }
+  ipc::UniqueFd arena = offer->TakeFd(0);
+  const uint64_t generation = offer->envelope().getImportArena().getGeneration();
+  const absl::Status answered = Send([&](Envelope::Builder to) {
+    auto imported = to.initImported();
+    imported.setGeneration(generation);
+    imported.initError();
+  });
+  if (!answered.ok()) return answered;
+  return arena;
+}
+
 ControlClient::ServerStatus ControlClient::Status() {
   auto answer = Call([](Envelope::Builder to) { to.setStatus(); });
   if (!answer.ok()) return {.state = std::string(answer.status().message())};

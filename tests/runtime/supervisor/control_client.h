@@ -38,6 +38,15 @@ class ControlClient {
   // The server has closed this connection.
   bool IsClosed();
 
+  // As a front with device memory: receives `generationClosing` and answers
+  // that it holds `count` leases of `channel`; 0: none. Returns the question's
+  // call, for a later answer with AnswerLeases.
+  absl::StatusOr<uint64_t> AwaitClosing(uint32_t count = 0, uint64_t channel = 0);
+  absl::Status AnswerLeases(uint64_t call, uint64_t generation, uint32_t count = 0,
+                            uint64_t channel = 0);
+  // Receives the offer of an arena and says that it is mapped; its descriptor.
+  absl::StatusOr<ipc::UniqueFd> AcceptArena();
+
   struct ServerStatus {
     std::string state = {}, reason = {}, last_verdict = {};
     uint64_t generation = 0, reloads = 0, restarts = 0, device_bytes = 0, taken = 0;

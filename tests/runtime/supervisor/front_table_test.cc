@@ -92,7 +92,7 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
     table_->Reply(session, message);
   }
   void OnStatusAsked(FrontTable::SessionId, uint64_t) override {}
-  void OnReloadAsked(FrontTable::SessionId, uint64_t, const std::string&) override {}
+  void OnReloadAsked(FrontTable::SessionId, uint64_t, const std::string&, bool) override {}
   void OnStopAsked(FrontTable::SessionId, uint64_t) override {}
   void OnChannelOpened(const ChannelRecord& channel) override {
     opened_.push_back(channel.channel);
@@ -100,6 +100,7 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
   }
   void OnChannelClosed(uint64_t channel) override { closed_.push_back(channel); }
   void OnImportsChanged() override {}
+  void OnLeasesChanged() override {}
 
   std::string directory_;
   ipc::ControlListener listener_;

@@ -27,6 +27,13 @@ class Life {
     Take(actions);
     return actions;
   }
+  std::vector<ReloadAction> StageBeside() {
+    ReloadEvent staged{Event::kWorkerStaged, machine.next_generation(), "", true};
+    auto actions = machine.Handle(staged, now);
+    Take(actions);
+    return actions;
+  }
+  std::vector<ReloadAction> Beside(Event kind) { return Send(kind, machine.beside_generation()); }
   std::vector<ReloadAction> Old(Event kind) { return Send(kind, machine.old_generation()); }
   std::vector<ReloadAction> Next(Event kind) { return Send(kind, machine.next_generation()); }
   // Lets the next deadline pass.
@@ -43,6 +50,7 @@ class Life {
   void Drain() {
     Stage();
     Next(Event::kWorkerStaged);
+    Old(Event::kLeasesReturned);  // nobody holds any
   }
   void Close() {
     Drain();
@@ -63,6 +71,23 @@ class Life {
   void Remap() {
     Admit();
     Next(Event::kWorkerReady);
+  }
+  // The same with `overlap`.
+  void AdmitBeside() {
+    Stage();
+    StageBeside();
+  }
+  void RemapBeside() {
+    AdmitBeside();
+    Next(Event::kWorkerReady);
+  }
+  void DrainBeside() {
+    RemapBeside();
+    Next(Event::kImportsMapped);
+  }
+  void CloseBeside() {
+    DrainBeside();
+    Old(Event::kHeld);
   }
   void BecomeUnavailable() {  // crash, and the successor fails twice before it is staged
     Old(Event::kWorkerExited);

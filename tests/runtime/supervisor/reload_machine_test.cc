@@ -146,7 +146,7 @@ TEST(ReloadMachine, AfterAdmissionTheFailedWorkerIsConfirmedGoneToo) {
 
 TEST(ReloadMachine, TheNewestSecretsGetTwoTriesThenTheLastGoodOnes) {
   Life life = At(State::kAdmitting);
-  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good_secrets);
+  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good);
   const auto fail = [&life] {
     life.Next(Event::kWorkerFailed);
     life.Old(Event::kWorkerExited);
@@ -157,16 +157,16 @@ TEST(ReloadMachine, TheNewestSecretsGetTwoTriesThenTheLastGoodOnes) {
   };
   fail();
   EXPECT_EQ(life.machine.next_generation(), 3);
-  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good_secrets);
+  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good);
   fail();
   EXPECT_EQ(life.machine.next_generation(), 4);
-  EXPECT_TRUE(life.Last(Action::kSpawn)->last_good_secrets);
+  EXPECT_TRUE(life.Last(Action::kSpawn)->last_good);
   life.Next(Event::kWorkerReady);
   life.Next(Event::kImportsMapped);
   EXPECT_EQ(life.machine.step(), State::kServing);
   EXPECT_THAT(life.machine.reason(), testing::HasSubstr("last good"));
   life.Stage();  // they changed again: the newest are worth a try
-  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good_secrets);
+  EXPECT_FALSE(life.Last(Action::kSpawn)->last_good);
 }
 
 TEST(ReloadMachine, BackoffDoublesAndHealthForgetsIt) {
@@ -206,6 +206,7 @@ TEST(ReloadMachine, A15_AChangeDuringALoadIsLoadedNext) {
     const uint64_t loading = life.machine.next_generation();
     life.Next(Event::kWorkerStaged);
     life.Old(Event::kHeld);
+    life.Old(Event::kLeasesReturned);
     life.Old(Event::kImportsClosed);
     life.Old(Event::kWorkerExited);
     life.Old(Event::kConfirmed);

@@ -308,6 +308,7 @@ TEST_F(SupervisorLifeTest, A27_AnArenaThatIsStillMappedIsNeverCalledFreed) {
   auto asker = Client();
   absl::Status reloaded;
   std::thread reloader([&] { reloaded = asker.Reload().status; });
+  EXPECT_TRUE(front->AwaitClosing().ok());  // it leases nothing, and maps it all the same
   auto client = Client();
   const std::string verdict = "pinned-by " + std::to_string(::getpid());
   EXPECT_TRUE(WaitFor([&] {
@@ -434,6 +435,7 @@ TEST_F(SupervisorLifeTest, AFrontThatComesWhileOthersMapGetsTheNewArena) {
   auto asker = Client();
   absl::Status reloaded;
   std::thread reloader([&] { reloaded = asker.Reload().status; });
+  EXPECT_TRUE(slow->AwaitClosing().ok());
   auto close = slow->Receive();
   EXPECT_TRUE(close.ok() && close->envelope().isCloseImports());
   EXPECT_TRUE(slow->Send([](auto to) { to.initImportsClosed().setGeneration(1); }).ok());
