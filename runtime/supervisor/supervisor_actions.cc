@@ -192,6 +192,16 @@ std::shared_ptr<const SecretsSnapshot> SupervisorCore::NewestSecrets() {
   return newest;
 }
 
+void SupervisorCore::WatchModel() {
+  if (!config_.reload.watch) {
+    model_watcher_.reset();
+  } else if (model_watcher_) {
+    model_watcher_->Loaded(ipc::MonotonicNs());
+  } else {
+    model_watcher_.emplace(config_.directory, ipc::MonotonicNs());
+  }
+}
+
 void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   last_spawned_ = generation;
   if (draft_) {
@@ -199,6 +209,8 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   } else {
     log_->info("starting worker generation {}", generation);
   }
+  // Before anything of the model is read: what changes from now on is a change.
+  WatchModel();
   const bool fall_back = last_good && last_good_secrets_ != nullptr;
   WorkerSpec spec;
   if (fall_back) {
@@ -211,6 +223,7 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
     machine_.set_policy(config->reload);
     config_.reload = config->reload;
     config_.device_capacity_bytes = config->device_capacity_bytes;
+    if (config->reload.watch != model_watcher_.has_value()) WatchModel();
   }
   spec.executable = options_.worker_executable;
   spec.server = folder_.name();

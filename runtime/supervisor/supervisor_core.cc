@@ -224,6 +224,7 @@ int64_t SupervisorCore::NextDeadline() const {
   const int64_t now = ipc::MonotonicNs();
   int64_t deadline = machine_.deadline_ns();
   if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
+  if (model_watcher_) deadline = Sooner(deadline, model_watcher_->deadline_ns());
   if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
@@ -248,6 +249,9 @@ void SupervisorCore::Tick(int64_t now_ns) {
     Push(ReloadEvent::Kind::kTimeout);
   }
   if (watcher_ && now_ns >= watcher_->deadline_ns()) CheckSecrets(now_ns);
+  if (model_watcher_ && model_watcher_->Check(now_ns)) {
+    Push(ReloadEvent::Kind::kReloadRequested, 0, "model");
+  }
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);

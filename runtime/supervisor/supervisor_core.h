@@ -23,6 +23,7 @@
 #include "runtime/supervisor/device_ledger.h"
 #include "runtime/supervisor/event_loop.h"
 #include "runtime/supervisor/front_table.h"
+#include "runtime/supervisor/model_watcher.h"
 #include "runtime/supervisor/receipts.h"
 #include "runtime/supervisor/reload_machine.h"
 #include "runtime/supervisor/secrets_watcher.h"
@@ -78,6 +79,7 @@ class SupervisorCore : private FrontTable::Owner {
   void Perform(const ReloadAction& action);
   void EnterStep(ipc::ServerState step);
   void Spawn(uint64_t generation, bool last_good);
+  void WatchModel();
   StrategyChoice Strategy(const WorkerHandle& successor) const;
   std::shared_ptr<const SecretsSnapshot> NewestSecrets();
   void Admit(uint64_t generation);
@@ -144,6 +146,7 @@ class SupervisorCore : private FrontTable::Owner {
   ReloadMachine machine_;
   std::deque<ReloadEvent> events_;
   std::optional<SecretsWatcher> watcher_;
+  std::optional<ModelWatcher> model_watcher_;  // with reload.watch
   std::vector<std::string> logged_problems_;
   std::shared_ptr<const SecretsSnapshot> last_good_secrets_;
   std::string last_good_config_;  // the text of config.yaml that goes with them

@@ -264,6 +264,24 @@ TEST_F(SupervisorStrategyTest, A27_AnOverrideIsExplicitAndRecorded) {
   EXPECT_TRUE(WaitFor([&] { return Status().device_bytes == kMiB; }));
 }
 
+// ---- a model that changes ----
+
+TEST_F(SupervisorStrategyTest, AWatchedModelIsReloadedWhenItsFilesChange) {
+  const std::string watch = "reload: {watch: true}\n";
+  WriteModel({"behaviour: env", "variable: TOKEN", "load_ms: 1"}, watch);
+  Start();
+  WriteModel({"behaviour: env", "variable: TOKEN", "load_ms: 2"}, watch);
+  EXPECT_TRUE(WaitForGeneration(2));
+  ASSERT_TRUE(WaitForReceipts(1));
+  EXPECT_EQ(Receipts().at(0).trigger, "model");
+  // One that cannot be loaded costs nothing.
+  WriteModel({"behaviour: env", "variable: TOKEN", "load: fail"}, watch);
+  ASSERT_TRUE(WaitForReceipts(2));
+  EXPECT_EQ(Receipts().at(1).outcome, "kept-old");
+  EXPECT_TRUE(Status().ready);
+  EXPECT_EQ(Status().generation, 2u);
+}
+
 // ---- past the point of no return ----
 
 TEST_F(SupervisorStrategyTest, TheLastGoodConfigurationServesAgainAfterTwoFailures) {
