@@ -173,6 +173,9 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
       owner_.OnReloadAsked(session.id, call, ipc::ReadText(envelope.getReload().getTrigger()),
                            envelope.getReload().getOverrideUnconfirmed());
       break;
+    case Envelope::PLAN_RELOAD:
+      owner_.OnPlanAsked(session.id, call);
+      break;
     case Envelope::STOP:
       owner_.OnStopAsked(session.id, call);
       break;

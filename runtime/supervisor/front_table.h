@@ -51,6 +51,7 @@ class FrontTable {
     virtual void OnStatusAsked(SessionId session, uint64_t call) = 0;
     virtual void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
                                bool override_unconfirmed) = 0;
+    virtual void OnPlanAsked(SessionId session, uint64_t call) = 0;
     virtual void OnStopAsked(SessionId session, uint64_t call) = 0;
     virtual void OnChannelOpened(const ChannelRecord& channel) = 0;
     virtual void OnChannelClosed(uint64_t channel) = 0;

@@ -122,6 +122,9 @@ class SupervisorCore : private FrontTable::Owner {
   void OnStatusAsked(SessionId session, uint64_t call) override;
   void OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
                      bool override_unconfirmed) override;
+  void OnPlanAsked(SessionId session, uint64_t call) override;
+  void FillPlan(ipc::schema::ReloadPlan::Builder to);
+  std::vector<std::string> Obstacles(const absl::StatusOr<loader::ModelConfig>& config) const;
   void OnStopAsked(SessionId session, uint64_t call) override;
   void OnChannelOpened(const ChannelRecord& channel) override;
   void OnChannelClosed(uint64_t channel) override;

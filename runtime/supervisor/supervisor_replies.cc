@@ -99,6 +99,20 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setUptimeNs(static_cast<uint64_t>(ipc::MonotonicNs() - started_ns_));
   to.setLastVerdict(last_verdict_);
   to.setSecretsReload(watcher_.has_value());
+  const loader::ReloadPolicy& policy = config_.reload;
+  to.setStrategy(policy.strategy == loader::ReloadStrategy::kAuto      ? "auto"
+                 : policy.strategy == loader::ReloadStrategy::kOverlap ? "overlap"
+                                                                       : "exclusive");
+  to.setUnconfirmedPolicy(policy.on_unconfirmed == loader::OnUnconfirmed::kOverride ? "override"
+                                                                                    : "hold");
+  to.setLastGapNs(static_cast<uint64_t>(last_gap_ns_));
+  to.setGapsMeasured(gaps_measured_);
+  to.setFailuresInARow(machine_.failures_in_a_row());
+  if (machine_.retry_at_ns() != 0) {
+    to.setRetryInNs(
+        static_cast<uint64_t>(std::max<int64_t>(machine_.retry_at_ns() - ipc::MonotonicNs(), 1)));
+  }
+  to.setModelWatch(model_watcher_.has_value());
 }
 
 void SupervisorCore::OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,

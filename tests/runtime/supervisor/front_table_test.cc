@@ -93,6 +93,7 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
   }
   void OnStatusAsked(FrontTable::SessionId, uint64_t) override {}
   void OnReloadAsked(FrontTable::SessionId, uint64_t, const std::string&, bool) override {}
+  void OnPlanAsked(FrontTable::SessionId, uint64_t) override {}
   void OnStopAsked(FrontTable::SessionId, uint64_t) override {}
   void OnChannelOpened(const ChannelRecord& channel) override {
     opened_.push_back(channel.channel);

@@ -264,6 +264,41 @@ TEST_F(SupervisorStrategyTest, A27_AnOverrideIsExplicitAndRecorded) {
   EXPECT_TRUE(WaitFor([&] { return Status().device_bytes == kMiB; }));
 }
 
+// ---- dry runs ----
+
+TEST_F(SupervisorStrategyTest, ADryRunSaysWhatWouldHappenAndDoesNothing) {
+  WriteSecret("a");
+  WriteModel({"behaviour: env", "variable: TOKEN", absl::StrCat("weights_bytes: ", 8 * kMiB)},
+             "limits: {device_capacity: 12MiB}\nreload: {strategy: auto, drain_timeout: 7s}\n");
+  Start({"--disable-secrets-reload"});
+  const auto plan = [&] { return *Client().Call([](auto to) { to.setPlanReload(); }); };
+  {
+    auto message = plan();
+    ASSERT_TRUE(message.envelope().isReloadPlan());
+    const auto reader = message.envelope().getReloadPlan();
+    EXPECT_STREQ(reader.getStrategy().cStr(), "exclusive");
+    EXPECT_THAT(reader.getStrategyReason().cStr(), HasSubstr("does not fit twice"));
+    EXPECT_EQ(reader.getFootprintBytes(), 8 * kMiB);
+    EXPECT_EQ(reader.getDeviceCapacityBytes(), 12 * kMiB);
+    EXPECT_EQ(reader.getExpectedGapNs(), 0u);
+    EXPECT_FALSE(reader.getSecretsChanged());
+    EXPECT_EQ(reader.getObstacles().size(), 0u);
+    EXPECT_EQ(reader.getDeadlines()[1].getNs(), 7'000'000'000u);
+  }
+  ASSERT_EQ(Client().Reload().outcome, "swapped");
+  WriteSecret("b");
+  WriteModel({"behaviour: env"}, "no_such_key: 1\n");
+  auto message = plan();
+  const auto reader = message.envelope().getReloadPlan();
+  EXPECT_GT(reader.getExpectedGapNs(), 0u);
+  EXPECT_THAT(reader.getGapSource().cStr(), HasSubstr("1 measured"));
+  EXPECT_TRUE(reader.getSecretsChanged());
+  ASSERT_EQ(reader.getObstacles().size(), 1u);
+  EXPECT_THAT(reader.getObstacles()[0].cStr(), HasSubstr("no_such_key"));
+  EXPECT_EQ(Status().generation, 2u);
+  EXPECT_EQ(Receipts().size(), 1u);
+}
+
 // ---- a model that changes ----
 
 TEST_F(SupervisorStrategyTest, AWatchedModelIsReloadedWhenItsFilesChange) {
