@@ -193,6 +193,29 @@ TEST(HostDevice, CopiesOnlyIntoItsArenas) {
   EXPECT_TRUE(absl::IsInvalidArgument(device->CopyToDevice(address, bytes)));
 }
 
+// Large copies go through the file, small ones through the mapping: both see the same bytes.
+TEST(HostDevice, LargeCopiesAreSeenByOwnerAndImporterAndTouchNothingElse) {
+  const std::unique_ptr<Device> device = CreateHostDevice(64 * kMiB);
+  auto before = device->CreateArena(kMiB, 1);
+  auto arena = device->CreateArena(16 * kMiB, 1);
+  ASSERT_TRUE(before.ok() && arena.ok());
+  auto exported = (*arena)->Export();
+  ASSERT_TRUE(exported.ok());
+  auto imported = ImportHostArena(*std::move(exported));
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  const uint64_t address = (*arena)->address();
+  const std::vector<std::byte> bytes = Pattern(10 * kMiB + 4097);
+  ASSERT_TRUE(device->CopyToDevice(address + 333, bytes).ok());
+  const std::vector<std::byte> small = Pattern(4096);
+  ASSERT_TRUE(device->CopyToDevice(address + 333 + kMiB, small).ok());
+  std::vector<std::byte> expected(16 * kMiB);
+  std::copy(bytes.begin(), bytes.end(), expected.begin() + 333);
+  std::copy(small.begin(), small.end(), expected.begin() + 333 + kMiB);
+  EXPECT_EQ(std::memcmp(reinterpret_cast<void*>(address), expected.data(), expected.size()), 0);
+  EXPECT_EQ(std::memcmp((*imported)->bytes().data(), expected.data(), expected.size()), 0);
+  EXPECT_TRUE(absl::IsInvalidArgument(device->CopyToDevice(address + 6 * kMiB, bytes)));
+}
+
 TEST(HostDevice, ImportsAreReadOnlyNotInheritedAndKeepNoDescriptor) {
   const std::unique_ptr<Device> device = CreateHostDevice(kArenaBytes);
   auto arena = device->CreateArena(kArenaBytes, kGeneration);
