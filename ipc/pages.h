@@ -75,6 +75,9 @@ struct WorkerPage {
   std::atomic<uint64_t> completed;     // answered OK
   std::atomic<uint64_t> failed;        // answered with an error
   std::atomic<uint64_t> expired;       // dropped, deadline passed or cancelled
+  // By when the running request was to be answered (as its front says), stored
+  // before busy_since_ns; 0: by no time. Stale while none runs.
+  std::atomic<int64_t> busy_deadline_ns;
 };
 
 static_assert(offsetof(StatusPage, epoch) == 128);

@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   baton::runtime::SupervisorOptions options;
   int ready_fd = -1;
   double wedge_timeout_s = 0;
+  double wedge_grace_s = absl::ToDoubleSeconds(options.wedge_grace);
   double heartbeat_timeout_s = absl::ToDoubleSeconds(options.heartbeat_timeout);
   CLI::App app(
       "Serves one model: spawns and replaces its worker, and proves that the memory of "
@@ -71,6 +72,10 @@ int main(int argc, char** argv) {
   app.add_option("--wedge-timeout", wedge_timeout_s,
                  "seconds after which a running request means a wedged worker (0: never)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--wedge-grace", wedge_grace_s,
+                 "seconds that a request may run after its own deadline before its worker counts "
+                 "as wedged (0: for ever)")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--heartbeat-timeout", heartbeat_timeout_s,
                  "seconds of silence after which an idle worker is wedged (0: never)")
       ->check(CLI::NonNegativeNumber);
@@ -79,6 +84,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   options.wedge_timeout = absl::Seconds(wedge_timeout_s);
+  options.wedge_grace = absl::Seconds(wedge_grace_s);
   options.heartbeat_timeout = absl::Seconds(heartbeat_timeout_s);
   options.on_ready = [&ready_fd](const std::string&, uint64_t) {
     SayReady(ready_fd, "ready");

@@ -67,6 +67,11 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
       if (from_old || from_beside) {
         Worker& worker = from_old ? old_ : beside_;
         if (worker.why.empty()) worker.why = event.detail;
+        // Until it is reaped; what cannot be killed is seen here.
+        if (worker.phase == Phase::kServing) {
+          reason_ =
+              absl::StrCat("generation ", worker.generation, " is being replaced: ", event.detail);
+        }
         Emit(Action::kKill, worker.generation);
       }
       if (from_next) OnNextLost(event.detail);

@@ -43,6 +43,9 @@ struct SupervisorOptions {
   // A request that runs for longer than this means that the worker is wedged;
   // it is killed and replaced. Zero: no limit, since long requests are legal.
   absl::Duration wedge_timeout = absl::ZeroDuration();
+  // So is one that still runs a request this long after the request's own
+  // deadline: whoever sent it has long been told. Zero: no limit.
+  absl::Duration wedge_grace = absl::Minutes(1);
   // A worker that runs no request and says nothing for this long is wedged too
   // (it beats ten times a second). Zero: no limit.
   absl::Duration heartbeat_timeout = absl::Seconds(10);

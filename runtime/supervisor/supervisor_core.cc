@@ -318,25 +318,36 @@ void SupervisorCore::CheckWorkers(int64_t now_ns) {
       Push(ReloadEvent::Kind::kWorkerFailed, generation, "it does not read its messages");
     }
   }
+  if (machine_.serves() && Worker(serve_told_) != nullptr) CheckWedged(now_ns);
+}
+
+void SupervisorCore::CheckWedged(int64_t now_ns) {
   const ipc::WorkerPage& page = pages_.worker();
-  if (!machine_.serves() || Worker(serve_told_) == nullptr) return;
   // Relaxed: hints about time, each read on its own.
-  const int64_t busy_since = page.busy_since_ns.load(std::memory_order_relaxed);
   const int64_t beat = std::max(page.heartbeat_ns.load(std::memory_order_relaxed), serve_told_ns_);
-  const auto exceeds = [](int64_t ns, absl::Duration limit) {
-    return limit > absl::ZeroDuration() && absl::Nanoseconds(ns) > limit;
+  // A worker that died in a request leaves the page as it was; the next one signs it first.
+  const bool signed_by_it = page.generation.load(std::memory_order_relaxed) == serve_told_;
+  const int64_t busy_since = signed_by_it ? page.busy_since_ns.load(std::memory_order_relaxed) : 0;
+  const int64_t due = page.busy_deadline_ns.load(std::memory_order_relaxed);
+  const auto exceeds = [now_ns](int64_t since_ns, absl::Duration limit) {
+    return limit > absl::ZeroDuration() && absl::Nanoseconds(now_ns - since_ns) > limit;
   };
-  if (busy_since > serve_told_ns_ ? exceeds(now_ns - busy_since, options_.wedge_timeout)
-                                  : exceeds(now_ns - beat, options_.heartbeat_timeout)) {
-    const int64_t since = busy_since > serve_told_ns_ ? busy_since : beat;
-    const std::string what =
-        absl::StrCat(busy_since > serve_told_ns_ ? "it is wedged: one request has run for "
-                                                 : "it is wedged: no heartbeat for ",
-                     absl::FormatDuration(absl::Nanoseconds(now_ns - since)));
-    log_->error("generation {}: {}", serve_told_, what);
-    serve_told_ns_ = now_ns;  // once is enough; the next check is a limit away
-    Push(ReloadEvent::Kind::kWorkerFailed, serve_told_, what);
+  const auto ago = [now_ns](int64_t since_ns) {
+    return absl::FormatDuration(absl::Nanoseconds(now_ns - since_ns));
+  };
+  std::string what;
+  if (busy_since == 0) {
+    if (exceeds(beat, options_.heartbeat_timeout))
+      what = absl::StrCat("no heartbeat for ", ago(beat));
+  } else if (exceeds(busy_since, options_.wedge_timeout)) {
+    what = absl::StrCat("one request has run for ", ago(busy_since));
+  } else if (due > 0 && exceeds(std::max(due, busy_since), options_.wedge_grace)) {
+    what = absl::StrCat("one request runs on, ", ago(due), " after its deadline");
   }
+  if (what.empty() || wedged_told_ == serve_told_) return;
+  wedged_told_ = serve_told_;
+  log_->error("generation {}: it is wedged: {}", serve_told_, what);
+  Push(ReloadEvent::Kind::kWorkerFailed, serve_told_, absl::StrCat("it is wedged: ", what));
 }
 
 }  // namespace baton::runtime

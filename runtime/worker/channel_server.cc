@@ -198,6 +198,8 @@ bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
   const SubmissionEntry& entry = *taken.operator->();
   Bump(page.taken);
   const int64_t start = ipc::MonotonicNs();
+  // Relaxed: who reads one without the other judges by a request that has just begun or ended.
+  page.busy_deadline_ns.store(entry.deadline_ns, std::memory_order_relaxed);
   page.busy_since_ns.store(start, std::memory_order_relaxed);
 
   Answer answer = Execute(entry, sequence, model, start);

@@ -77,9 +77,17 @@ void AddServe(CommandLine& line) {
       ->type_name("SECONDS")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  line.OnRun(verb, [&line, options, wedge_seconds] {
+  auto grace_seconds = std::make_shared<double>(absl::ToDoubleSeconds(options->wedge_grace));
+  verb.add_option("--wedge-grace", *grace_seconds,
+                  "Replace a worker that still runs a request this long after the request's own "
+                  "deadline (0: never)")
+      ->type_name("SECONDS")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  line.OnRun(verb, [&line, options, wedge_seconds, grace_seconds] {
     options->run_directory = line.run_directory();
     options->wedge_timeout = absl::Seconds(*wedge_seconds);
+    options->wedge_grace = absl::Seconds(*grace_seconds);
     return Serve(*options);
   });
 }

@@ -1,5 +1,5 @@
-// The life of a real server: starting, stopping, workers that die or hang,
-// fronts that die or cheat.
+// The life of a real server: starting, stopping, fronts that die or cheat.
+// Workers that die or hang: supervisor_worker_loss_test.cc.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -35,12 +35,6 @@ class SupervisorLifeTest : public SupervisorFixture {
       front_ = *std::move(front);
     }
     return front_->OpenChannel({.request_arena_bytes = 65536, .response_arena_bytes = 65536});
-  }
-  static absl::StatusOr<Response> CallInt(Channel& channel, int32_t value) {
-    auto request = channel.NewRequest({{"data", DType::kInt32, {1}}});
-    if (!request.ok()) return request.status();
-    request->input<int32_t>("data")[0] = value;
-    return channel.Call(*std::move(request));
   }
 
   std::unique_ptr<Front> front_;
@@ -138,56 +132,6 @@ TEST_F(SupervisorLifeTest, A30_KilledSupervisorLeavesNoWorker) {
   server_.reset();
   Start();
   EXPECT_EQ(Status().generation, 1);
-}
-
-TEST_F(SupervisorLifeTest, A31_AWorkerThatSegfaultsIsReplaced) {
-  WriteModel({"behaviour: crash", "weights_bytes: 4096"});
-  Start();
-  auto channel = OpenChannel();
-  ASSERT_TRUE(channel.ok()) << channel.status();
-  auto response = CallInt(*channel, 666);
-  EXPECT_EQ(response.status().code(), absl::StatusCode::kAborted) << response.status();
-  response = CallInt(*channel, 7);
-  ASSERT_TRUE(response.ok()) << response.status();
-  EXPECT_EQ(response->generation(), 2);
-  ASSERT_TRUE(WaitForReceipts(1));
-  const auto receipt = Receipts()[0];
-  EXPECT_EQ(receipt.trigger, "worker-death");
-  EXPECT_EQ(receipt.outcome, "swapped");
-  EXPECT_EQ(receipt.verdict, "freed");
-  EXPECT_EQ(receipt.exit_kind, "signalled");
-  EXPECT_EQ(receipt.exit_code, SIGSEGV);
-  EXPECT_EQ(Status().restarts, 1);
-}
-
-TEST_F(SupervisorLifeTest, A31_AWorkerThatIsStuckInARequestIsReplaced) {
-  WriteModel({"behaviour: hang"});
-  Start({"--wedge-timeout", "0.3"});
-  auto channel = OpenChannel();
-  ASSERT_TRUE(channel.ok()) << channel.status();
-  auto response = CallInt(*channel, 666);
-  EXPECT_EQ(response.status().code(), absl::StatusCode::kAborted) << response.status();
-  ASSERT_TRUE(WaitForGeneration(2));
-  EXPECT_TRUE(LogHas("wedged"));
-}
-
-TEST_F(SupervisorLifeTest, A31_AWorkerThatIsStoppedIsReplaced) {
-  Start({"--heartbeat-timeout", "0.5"});
-  ASSERT_EQ(::kill(Status().worker_pid, SIGSTOP), 0);
-  ASSERT_TRUE(WaitForGeneration(2));
-  EXPECT_TRUE(LogHas("no heartbeat"));
-}
-
-TEST_F(SupervisorLifeTest, ACrashLoopBacksOffAndStaysVisible) {
-  WriteSecret("good");
-  WriteModel({"behaviour: env", "variable: TOKEN", "upload: crash", "only_if: TOKEN=bad"});
-  Start();
-  // The failing secrets are all there is from the second generation on.
-  ASSERT_TRUE(WaitForGeneration(1));
-  WriteSecret("bad");
-  ASSERT_TRUE(WaitFor([&] { return Receipts().size() >= 2; }));
-  ASSERT_TRUE(WaitForGeneration(4));
-  EXPECT_TRUE(LogHas("trying again in"));
 }
 
 TEST_F(SupervisorLifeTest, R11_AFrontThatDiesIsForgotten) {
