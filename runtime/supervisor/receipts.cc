@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "capnp/compat/json.h"
 
+#include "ipc/crash_point.h"
+
 namespace baton::runtime {
 
 std::string CapReason(const std::string& reason) {
@@ -92,6 +94,10 @@ absl::Status ReceiptLog::Append(const ReceiptDraft& draft) {
   latest_ = std::make_unique<capnp::MallocMessageBuilder>();
   draft.WriteTo(latest_->initRoot<ipc::schema::Receipt>());
   if (!fd_) return absl::OkStatus();
+  if (BATON_FAIL_POINT("supervisor.write_receipt")) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot write to ", path_, ": it fails at the point supervisor.write_receipt"));
+  }
   const std::string line = ReceiptJson(latest()) + "\n";
   ssize_t n;
   do {

@@ -232,7 +232,10 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   spec.worker_page_fd = pages_.worker_fd_writable();
   spec.doorbell_fd = pages_.doorbell_fd();
   spec.secrets = fall_back ? last_good_secrets_ : NewestSecrets();
-  absl::StatusOr<std::unique_ptr<WorkerHandle>> worker = WorkerHandle::Spawn(spec);
+  absl::StatusOr<std::unique_ptr<WorkerHandle>> worker =
+      BATON_FAIL_POINT("supervisor.read_secrets")
+          ? absl::InternalError("the secrets are not read at the point supervisor.read_secrets")
+          : WorkerHandle::Spawn(spec);
   if (worker.ok()) {
     absl::Status watched =
         loop_->Watch((*worker)->pidfd(), [this, generation] { WorkerEnded(generation); });

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "ipc/crash_point.h"
 #include "ipc/futex.h"
 
 namespace baton::runtime {
@@ -29,6 +30,10 @@ WorkerHandle::WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process,
       socket_(std::move(socket)) {}
 
 absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSpec& spec) {
+  if (BATON_FAIL_POINT("supervisor.spawn_worker")) {
+    return absl::ResourceExhaustedError(
+        "no worker is started at the point supervisor.spawn_worker");
+  }
   absl::StatusOr<SealedSecrets> secrets = SealSecrets(*spec.secrets, spec.config);
   if (!secrets.ok()) return secrets.status();
   auto pair = ipc::ControlSocket::MakePair();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ipc/crash_point.h"
 #include "ipc/futex.h"
 #include "spdlog/spdlog.h"
 
@@ -62,7 +63,7 @@ void ServingLoop::Apply(Command& command) {
     case Command::Kind::kHold:
       // Requests run on this thread, so none is in flight here.
       if (state_ == State::kServing) state_ = State::kHeld;
-      replies_.Held(command.call);
+      if (!BATON_FAIL_POINT("worker.hold")) replies_.Held(command.call);
       break;
     case Command::Kind::kExit:
       state_ = State::kExiting;

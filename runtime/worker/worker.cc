@@ -146,6 +146,10 @@ class Worker {
 
  private:
   absl::Status Stage() {
+    BATON_CRASH_POINT("worker.staging");
+    if (BATON_FAIL_POINT("worker.stage")) {
+      return absl::InternalError("staging fails at the point worker.stage");
+    }
     absl::StatusOr<loader::ModelConfig> config =
         assignment_.config.empty()
             ? loader::LoadModelConfig(assignment_.directory)
@@ -164,10 +168,12 @@ class Worker {
     if (!staged.ok()) return staged;
     link_.Staged(assignment_.start_call, model_->signature(), model_->device_bytes(),
                  config->max_request_bytes);
+    BATON_CRASH_POINT("worker.staged");
     return absl::OkStatus();
   }
 
   absl::Status Admit(const Command& admission) {
+    BATON_CRASH_POINT("worker.admitted");
     device_ = ipc::CreateHostDevice(admission.capacity_bytes);
     ipc::ArenaExport exported;
     exported.generation = assignment_.generation;
@@ -185,12 +191,21 @@ class Worker {
       if (!exports.ok()) return exports.status();
       exported = *std::move(exports);
     }
-    absl::Status uploaded = Guarded("uploading the model", [&] { return model_->Upload(region); });
+    absl::Status uploaded = Guarded("uploading the model", [&] {
+      if (BATON_FAIL_POINT("worker.upload")) {
+        return absl::InternalError("uploading fails at the point worker.upload");
+      }
+      return model_->Upload(region);
+    });
     if (!uploaded.ok()) return uploaded;
+    BATON_CRASH_POINT("worker.uploaded");
     const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
     if (!warm.ok()) {
       spdlog::info("the warm-up on zeros was refused, which a model may do: {}",
                    std::string(assignment_.WithoutSecrets(warm).message()));
+    }
+    if (BATON_FAIL_POINT("worker.ready")) {
+      return absl::InternalError("it does not get ready at the point worker.ready");
     }
     spdlog::info("Subprocess: Model created successfully");
     link_.Ready(admission.call, exported);
@@ -200,7 +215,11 @@ class Worker {
   // The supervisor kills a worker that does not come back from here (A23).
   void CleanUp() {
     if (model_ == nullptr) return;
+    BATON_CRASH_POINT("worker.cleaning");
     const absl::Status cleaned = Guarded("cleanup", [&] {
+      if (BATON_FAIL_POINT("worker.cleanup")) {
+        return absl::InternalError("cleanup fails at the point worker.cleanup");
+      }
       model_->Cleanup();
       return absl::OkStatus();
     });
