@@ -76,12 +76,22 @@ class ImportedArena {
   virtual uint64_t generation() const = 0;
 };
 
-// Supervisor side: knows one generation's arena without mapping it.
+// Supervisor side: knows one generation's arena without mapping it. The
+// supervisor itself only counts; it has a process of its own ask Confirm and
+// Holders, which may wait in the kernel.
 class ArenaWitness {
  public:
-  enum class Verdict { kFreed, kStillMapped, kUnknown };
+  enum class Verdict {
+    kFreed,
+    kStillMapped,
+    kDriverHeld,  // nobody maps it, and the device does not give it back
+    kUnknown,
+  };
   virtual ~ArenaWitness() = default;
-  // Device bytes in use by this arena now, as the kernel counts them.
+  // To hand to whoever is to confirm; -1: it is confirmed, or needs none.
+  virtual int fd() const = 0;
+  // Device bytes in use by this arena now, as the kernel counts them. Cheap,
+  // and never waits.
   virtual absl::StatusOr<uint64_t> BytesInUse() const = 0;
   // Asks the kernel whether any process still maps the arena. kFreed is final:
   // nothing maps it, nothing can map it again for writing, and its pages have
@@ -97,7 +107,9 @@ class ArenaWitness {
 // The host device. `capacity_bytes` is what the supervisor admitted.
 std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes);
 absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena);
-absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena);
+// `asked_before`: somebody, who may have died over it, was asked to confirm it.
+absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena,
+                                                               bool asked_before = false);
 
 }  // namespace baton::ipc
 

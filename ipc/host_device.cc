@@ -127,13 +127,14 @@ absl::StatusOr<bip::mapped_region> Map(int fd, uint64_t bytes, bip::mode_t mode)
 }
 
 // What an importer and a witness rely on; `arena` comes from another process.
-absl::Status CheckExport(const ArenaExport& arena) {
+// `confirming`: it may be sealed and empty by now.
+absl::Status CheckExport(const ArenaExport& arena, bool confirming = false) {
   const std::string what = absl::StrCat("the device arena of generation ", arena.generation);
   struct stat info;
   if (::fstat(arena.fd.get(), &info) != 0) {
     return absl::InvalidArgumentError(absl::StrCat(what, " came without a descriptor"));
   }
-  if (arena.bytes == 0 || static_cast<uint64_t>(info.st_size) < arena.bytes) {
+  if (arena.bytes == 0 || (!confirming && static_cast<uint64_t>(info.st_size) < arena.bytes)) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, " is said to have ", arena.bytes, " bytes, but has ", info.st_size));
   }
@@ -145,9 +146,10 @@ absl::Status CheckExport(const ArenaExport& arena) {
   }
   // F_SEAL_FUTURE_WRITE would hide later mappings from the count, too. Others
   // (F_SEAL_EXEC, which some systems add) do no harm.
-  constexpr int kUnwanted = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+  const int unwanted =
+      F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | (confirming ? 0 : F_SEAL_WRITE);
   const int seals = ::fcntl(arena.fd.get(), F_GET_SEALS);
-  if (seals < 0 || (seals & F_SEAL_GROW) == 0 || (seals & kUnwanted) != 0) {
+  if (seals < 0 || (seals & F_SEAL_GROW) == 0 || (seals & unwanted) != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, " is no memfd sealed as the host device seals it (seals: ", seals, ")"));
   }
@@ -256,7 +258,9 @@ class ImportedHostArena final : public ImportedArena {
 
 class HostArenaWitness final : public ArenaWitness {
  public:
-  explicit HostArenaWitness(UniqueFd fd) : fd_(std::move(fd)) {}
+  HostArenaWitness(UniqueFd fd, bool sealed) : fd_(std::move(fd)), sealed_(sealed) {}
+
+  int fd() const override { return fd_.get(); }
 
   absl::StatusOr<uint64_t> BytesInUse() const override {
     if (freed_) return 0;
@@ -283,7 +287,8 @@ class HostArenaWitness final : public ArenaWitness {
     // same, so they are taken from the file.
     if (::ftruncate(fd_.get(), 0) != 0) return Verdict::kUnknown;
     const absl::StatusOr<uint64_t> left = BytesInUse();
-    if (!left.ok() || *left != 0) return Verdict::kUnknown;
+    if (!left.ok()) return Verdict::kUnknown;
+    if (*left != 0) return Verdict::kDriverHeld;
     freed_ = true;
     fd_.reset();
     return Verdict::kFreed;
@@ -297,7 +302,7 @@ class HostArenaWitness final : public ArenaWitness {
 
  private:
   UniqueFd fd_;
-  bool sealed_ = false;
+  bool sealed_;
   bool freed_ = false;
 };
 
@@ -315,9 +320,12 @@ absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena
   return std::make_unique<ImportedHostArena>(*std::move(region), arena.generation);
 }
 
-absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena) {
-  if (absl::Status status = CheckExport(arena); !status.ok()) return status;
-  return std::make_unique<HostArenaWitness>(std::move(arena.fd));
+absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena,
+                                                               bool asked_before) {
+  if (absl::Status status = CheckExport(arena, asked_before); !status.ok()) return status;
+  const int seals = ::fcntl(arena.fd.get(), F_GET_SEALS);
+  const bool sealed = asked_before && seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+  return std::make_unique<HostArenaWitness>(std::move(arena.fd), sealed);
 }
 
 }  // namespace baton::ipc

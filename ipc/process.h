@@ -117,6 +117,9 @@ class ChildProcess {
   absl::StatusOr<ExitStatus> Reap(absl::Duration timeout);
   // OK also when the child has ended already.
   absl::Status Kill(int signal);
+  // Lets go of it: this handle neither kills nor reaps it any more. For one
+  // that SIGKILL does not end, so that nobody waits for it.
+  void Release() { pidfd_.reset(); }
 
  private:
   friend absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options);

@@ -186,6 +186,7 @@ absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
       duration("close_timeout", policy.close_timeout),
       duration("cleanup_timeout", policy.cleanup_timeout),
       duration("confirm_timeout", policy.confirm_timeout),
+      duration("helper_timeout", policy.helper_timeout),
   };
   return node.Map(keys);
 }

@@ -34,6 +34,7 @@ struct ReloadPolicy {
   absl::Duration close_timeout = absl::Seconds(5);     // CLOSING
   absl::Duration cleanup_timeout = absl::Seconds(10);  // EXITING, then SIGKILL (A23)
   absl::Duration confirm_timeout = absl::Seconds(30);  // CONFIRMING, then a verdict
+  absl::Duration helper_timeout = absl::Seconds(2);    // one answer of the confirmation helper
   ReloadStrategy strategy = ReloadStrategy::kExclusive;
   OnUnconfirmed on_unconfirmed = OnUnconfirmed::kHold;
   bool watch = false;  // reload when code, configuration or weights change

@@ -122,6 +122,7 @@ struct Confirm {
   bytes @1 :UInt64;
   token @2 :Data;
   nameHolders @3 :Bool;              # also look for who pins it: slow
+  askedBefore @4 :Bool;              # a helper that was asked before may have sealed it
 }
 
 struct Verdict {
@@ -241,4 +242,5 @@ struct ServerStatus {
   failuresInARow @28 :UInt64;
   retryInNs @29 :UInt64;             # until the next worker is tried; 0: none is waited for
   modelWatch @30 :Bool;              # code and weights are watched
+  helperPid @31 :Int32;              # of the confirmation helper; 0: there is none now
 }

@@ -4,9 +4,6 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
-
-#include "absl/strings/str_cat.h"
 
 namespace baton::runtime {
 
@@ -16,10 +13,11 @@ absl::Status DeviceLedger::Add(ipc::ArenaExport arena) {
   if (arena.bytes == 0) return absl::OkStatus();
   const uint64_t generation = arena.generation;
   const uint64_t bytes = arena.bytes;
+  std::string token = arena.token;
   absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
       ipc::WitnessHostArena(std::move(arena));
   if (!witness.ok()) return witness.status();
-  entries_[generation] = {*std::move(witness), bytes};
+  entries_[generation] = {*std::move(witness), bytes, std::move(token)};
   Sample();
   return absl::OkStatus();
 }
@@ -43,25 +41,21 @@ void DeviceLedger::ResetPeak() {
   Sample();
 }
 
-DeviceVerdict DeviceLedger::Confirm(uint64_t generation, bool name_holder) {
+std::optional<ConfirmQuestion> DeviceLedger::Question(uint64_t generation, bool name_holders) {
   const auto entry = entries_.find(generation);
-  if (entry == entries_.end()) {
-    return {true, "freed", "no arena was exported; its owner was reaped"};
-  }
-  const std::string source(entry->second.witness->source());
-  switch (entry->second.witness->Confirm()) {
-    case ipc::ArenaWitness::Verdict::kFreed:
-      return {true, "freed", source};
-    case ipc::ArenaWitness::Verdict::kStillMapped: {
-      const std::vector<pid_t> holders =
-          name_holder ? entry->second.witness->Holders() : std::vector<pid_t>();
-      return {false, holders.empty() ? "pinned" : absl::StrCat("pinned-by ", holders.front()),
-              source};
-    }
-    case ipc::ArenaWitness::Verdict::kUnknown:
-      break;
-  }
-  return {false, "unknown", source};
+  if (entry == entries_.end()) return std::nullopt;
+  return ConfirmQuestion{.generation = generation,
+                         .bytes = entry->second.bytes,
+                         .fd = entry->second.witness->fd(),
+                         .token = entry->second.token,
+                         .asked_before = std::exchange(entry->second.may_be_sealed, true),
+                         .name_holders = name_holders};
+}
+
+void DeviceLedger::Answered(uint64_t generation, const DeviceVerdict& verdict) {
+  const auto entry = entries_.find(generation);
+  if (entry == entries_.end() || !verdict.answered) return;
+  entry->second.may_be_sealed = verdict.freed || verdict.text == "driver-held";
 }
 
 }  // namespace baton::runtime

@@ -1,5 +1,5 @@
-// What every generation holds on the device, as the kernel counts it, and the
-// proof that one of them holds nothing any more.
+// What every generation holds on the device, as the kernel counts it, and what
+// has to be asked to prove that one of them holds nothing any more.
 //
 // Thread safety: belongs to the supervisor's one thread. Maps no arena and
 // creates no device context.
@@ -9,20 +9,15 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 
 #include "ipc/device.h"
+#include "runtime/supervisor/confirm_helper.h"
 
 namespace baton::runtime {
-
-// Every way of not knowing has its own verdict; "freed" is never one of them.
-struct DeviceVerdict {
-  bool freed = false;
-  std::string text;    // "freed", "pinned-by <pid>", "pinned", "unknown"
-  std::string source;  // how it is known
-};
 
 class DeviceLedger {
  public:
@@ -39,11 +34,15 @@ class DeviceLedger {
   void ResetPeak();
   uint64_t peak_bytes() const { return peak_bytes_; }
 
-  // Asks the kernel about a generation whose worker has been reaped. A
-  // generation that never exported an arena had its memory to itself: it went
-  // with the worker. `name_holder` looks for the process that pins it, which
-  // reads all of /proc.
-  DeviceVerdict Confirm(uint64_t generation, bool name_holder);
+  // Whether that generation has exported an arena that is not confirmed gone.
+  bool Watches(uint64_t generation) const { return entries_.contains(generation); }
+  // What to ask the confirmation helper about a generation whose worker has
+  // been reaped. nullopt: it never exported an arena, so what memory it had was
+  // its own and went with it.
+  std::optional<ConfirmQuestion> Question(uint64_t generation, bool name_holders);
+  // What came of it. An answer that is neither of those that follow a seal says
+  // that no helper has sealed it; no answer leaves that open.
+  void Answered(uint64_t generation, const DeviceVerdict& verdict);
   // It is confirmed gone: count it no more.
   void Forget(uint64_t generation) { entries_.erase(generation); }
 
@@ -54,6 +53,8 @@ class DeviceLedger {
   struct Entry {
     std::unique_ptr<ipc::ArenaWitness> witness;
     uint64_t bytes = 0;  // as exported: what counts where the kernel does not say
+    std::string token;
+    bool may_be_sealed = false;  // by a helper
   };
   std::map<uint64_t, Entry> entries_;
   uint64_t peak_bytes_ = 0;

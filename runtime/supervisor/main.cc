@@ -69,6 +69,8 @@ int main(int argc, char** argv) {
                "load secrets at start, but do not reload when they change");
   app.add_option("--run-directory", options.run_directory, "where servers are found");
   app.add_option("--worker", options.worker_executable, "the worker's program");
+  app.add_option("--confirm-helper", options.confirm_executable,
+                 "the confirmation helper's program");
   app.add_option("--wedge-timeout", wedge_timeout_s,
                  "seconds after which a running request means a wedged worker (0: never)")
       ->check(CLI::NonNegativeNumber);

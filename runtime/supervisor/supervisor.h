@@ -34,8 +34,10 @@ struct SupervisorOptions {
   // starts nothing. Also set by BATON_DISABLE_SECRETS_RELOAD and
   // CLARIFAI_DISABLE_SECRETS_RELOAD in {1, true, yes} (A24).
   bool disable_secrets_reload = false;
-  std::string run_directory;      // empty: the user's own
-  std::string worker_executable;  // empty: looked up, see runtime/executable_path.h
+  std::string run_directory;  // empty: the user's own
+  // Empty: looked up, see runtime/executable_path.h.
+  std::string worker_executable;   // baton-worker
+  std::string confirm_executable;  // baton-confirm
   // Stop when this descriptor reaches its end, or this process's parent ends:
   // the launching process is gone. Not owned. -1: none.
   int die_with_fd = -1;

@@ -116,7 +116,7 @@ void SupervisorCore::Perform(const ReloadAction& action) {
       Confirm(generation);
       break;
     case Kind::kOverridden:
-      Overridden(generation, action.detail);
+      Overridden(generation);
       break;
     case Kind::kUnconfirmed:
       last_verdict_ = verdict_.text;
@@ -307,44 +307,6 @@ void SupervisorCore::Serve(uint64_t generation) {
     }
     log_->info("generation {} serves (worker pid {})", generation, worker->pid());
     if (options_.on_ready) options_.on_ready(folder_.name(), generation);
-  }
-}
-
-void SupervisorCore::Confirm(uint64_t generation) {
-  confirming_ = generation;
-  freed_in_a_row_ = asks_ = 0;
-  verdict_ = {};
-  next_name_ns_ = ipc::MonotonicNs() + absl::ToInt64Nanoseconds(absl::Milliseconds(100));
-  next_ask_ns_ = 1;  // now
-}
-
-void SupervisorCore::Confirmed(uint64_t generation, const DeviceVerdict& verdict) {
-  confirming_ = 0;
-  verdict_ = verdict;
-  last_verdict_ = verdict.text;
-  ledger_.Forget(generation);
-  if (draft_ && draft_->generation == generation) {
-    draft_->verdict = verdict.text;
-    draft_->verdict_source = verdict.source;
-    draft_->device_bytes_after = ledger_.BytesInUse();
-  }
-  Push(ReloadEvent::Kind::kConfirmed, generation);
-}
-
-void SupervisorCore::Overridden(uint64_t generation, const std::string& verdict) {
-  confirming_ = 0;
-  overridden_.insert(generation);
-  next_overridden_ask_ns_ = 1;  // now
-  last_verdict_ = verdict;
-  log_->warn(
-      "generation {} is not confirmed freed ({}); the next one is admitted all the same, as was "
-      "asked for",
-      generation, verdict);
-  if (draft_ && draft_->generation == generation) {
-    draft_->overridden = true;
-    draft_->verdict = verdict;
-    draft_->verdict_source = verdict_.source;
-    draft_->device_bytes_after = ledger_.BytesInUse(generation);
   }
 }
 

@@ -21,15 +21,6 @@ namespace {
 constexpr int64_t kNsPerMs = 1'000'000;
 // How often device use is measured while generations change places.
 constexpr int64_t kSampleNs = kNsPerMs;
-// Confirmation: twice in a row; first every millisecond, later less often.
-constexpr int kFreedInARow = 2;
-constexpr int kEagerAsks = 100;
-constexpr int64_t kEagerAskNs = kNsPerMs;
-constexpr int64_t kPatientAskNs = 20 * kNsPerMs;
-// How often a generation that was overridden is asked about: its memory may still come back.
-constexpr int64_t kOverriddenAskNs = 1000 * kNsPerMs;
-// How often /proc is searched for the process that pins an arena.
-constexpr int64_t kNameHolderNs = 500 * kNsPerMs;
 // How long after its socket a worker's process may take to end.
 constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
@@ -62,6 +53,11 @@ absl::StatusOr<std::unique_ptr<SupervisorCore>> SupervisorCore::Create(Superviso
     if (!worker.ok()) return worker.status();
     options.worker_executable = *std::move(worker);
   }
+  if (options.confirm_executable.empty()) {
+    absl::StatusOr<std::string> helper = FindExecutable("baton-confirm");
+    if (!helper.ok()) return helper.status();
+    options.confirm_executable = *std::move(helper);
+  }
   absl::StatusOr<ipc::RunDirectory> directory =
       options.run_directory.empty() ? ipc::RunDirectory::Open()
                                     : ipc::RunDirectory::OpenAt(options.run_directory);
@@ -90,6 +86,10 @@ SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig co
       pages_(std::move(pages)),
       loop_(std::move(loop)),
       fronts_(*loop_, *this, log_, options_.limits),
+      helper_(*loop_, log_, {options_.confirm_executable, folder_.name()},
+              [this](const ConfirmQuestion& question, const DeviceVerdict& verdict) {
+                Answered(question, verdict);
+              }),
       machine_(config_.reload) {}
 
 SupervisorCore::~SupervisorCore() {
@@ -106,6 +106,7 @@ absl::Status SupervisorCore::SetUp() {
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);
   started_ns_ = ipc::MonotonicNs();
+  helper_.Start(started_ns_);
 
   absl::Status status = loop_->Watch(listener_.fd(), [this] { Accept(); });
   status.Update(loop_->Watch(stop_event_.get(), [this] {
@@ -225,9 +226,13 @@ int64_t SupervisorCore::NextDeadline() const {
   int64_t deadline = machine_.deadline_ns();
   if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
   if (model_watcher_) deadline = Sooner(deadline, model_watcher_->deadline_ns());
-  if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
+  deadline = Sooner(deadline, helper_.deadline_ns());
+  // While it has a question, its answer or its deadline comes first.
+  if (helper_.state() != ConfirmHelper::State::kAsked) {
+    if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
+    if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
+  }
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
-  if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
   if (machine_.serves()) {
     deadline = Sooner(deadline, now + kWedgeCheckNs);
@@ -253,6 +258,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
     Push(ReloadEvent::Kind::kReloadRequested, 0, "model");
   }
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
+  helper_.Tick(now_ns);
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
   CheckWorkers(now_ns);
@@ -278,30 +284,6 @@ void SupervisorCore::CheckSecrets(int64_t now_ns) {
   const WorkerHandle* worker = Worker(latest);
   if (worker != nullptr && worker->secrets()->SameValues(watcher_->current())) return;
   Push(ReloadEvent::Kind::kReloadRequested, 0, "secrets");
-}
-
-void SupervisorCore::AskForConfirmation(int64_t now_ns) {
-  const bool name_holder = now_ns >= next_name_ns_;
-  if (name_holder) next_name_ns_ = now_ns + kNameHolderNs;
-  DeviceVerdict verdict = ledger_.Confirm(confirming_, name_holder);
-  next_ask_ns_ = now_ns + (++asks_ < kEagerAsks ? kEagerAskNs : kPatientAskNs);
-  if (!verdict.freed) {
-    freed_in_a_row_ = 0;
-    if (name_holder || verdict_.freed) verdict_ = verdict;
-    Push(ReloadEvent::Kind::kNotConfirmed, confirming_, verdict_.text);
-  } else if (++freed_in_a_row_ >= kFreedInARow) {
-    Confirmed(confirming_, verdict);
-  }
-}
-
-void SupervisorCore::AskForOverridden(int64_t now_ns) {
-  next_overridden_ask_ns_ = now_ns + kOverriddenAskNs;
-  std::erase_if(overridden_, [this](uint64_t generation) {
-    if (!ledger_.Confirm(generation, /*name_holder=*/false).freed) return false;
-    log_->info("generation {}, whose memory was not confirmed freed, is now", generation);
-    ledger_.Forget(generation);
-    return true;
-  });
 }
 
 void SupervisorCore::CheckWorkers(int64_t now_ns) {

@@ -20,6 +20,7 @@
 
 #include "ipc/run_directory.h"
 #include "loader/model_config.h"
+#include "runtime/supervisor/confirm_helper.h"
 #include "runtime/supervisor/device_ledger.h"
 #include "runtime/supervisor/event_loop.h"
 #include "runtime/supervisor/front_table.h"
@@ -70,8 +71,6 @@ class SupervisorCore : private FrontTable::Owner {
   int64_t NextDeadline() const;
   void CheckSecrets(int64_t now_ns);
   void LogSecretsProblems(const SecretsSnapshot& secrets);
-  void AskForConfirmation(int64_t now_ns);
-  void AskForOverridden(int64_t now_ns);
   void CheckWorkers(int64_t now_ns);
   void CheckWedged(int64_t now_ns);
   bool Measuring() const;
@@ -86,12 +85,18 @@ class SupervisorCore : private FrontTable::Owner {
   void Admit(uint64_t generation);
   uint64_t DeviceCapacityBytes() const;
   void Serve(uint64_t generation);
-  void Confirm(uint64_t generation);
-  void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
-  void Overridden(uint64_t generation, const std::string& verdict);
   void StartHold();
   void EndHold(bool swapped);
   void Stopped(const std::string& why);
+
+  // ---- supervisor_confirm.cc: whether device memory is gone
+  void Confirm(uint64_t generation);
+  void AskForConfirmation(int64_t now_ns);
+  void AskForOverridden(int64_t now_ns);
+  void Answered(const ConfirmQuestion& question, const DeviceVerdict& verdict);
+  void NotFreed(const ConfirmQuestion& question, const DeviceVerdict& verdict);
+  void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
+  void Overridden(uint64_t generation);
 
   // ---- supervisor_workers.cc: what workers say, and how they end
   WorkerHandle* Worker(uint64_t generation);
@@ -147,6 +152,7 @@ class SupervisorCore : private FrontTable::Owner {
   std::map<uint64_t, std::unique_ptr<WorkerHandle>> workers_;  // not reaped yet
   std::map<uint64_t, Ended> ended_;
   DeviceLedger ledger_;
+  ConfirmHelper helper_;
   ReloadMachine machine_;
   std::deque<ReloadEvent> events_;
   std::optional<SecretsWatcher> watcher_;
@@ -182,7 +188,8 @@ class SupervisorCore : private FrontTable::Owner {
 
   std::set<uint64_t> overridden_;  // not confirmed freed when the next one was admitted
   int64_t next_overridden_ask_ns_ = 0;
-  uint64_t confirming_ = 0;  // the generation that is being asked about
+  uint64_t overridden_asked_ = 0;  // the one that was asked about last
+  uint64_t confirming_ = 0;        // the generation that is being asked about
   int freed_in_a_row_ = 0;
   int asks_ = 0;
   int64_t next_ask_ns_ = 0;

@@ -100,11 +100,10 @@ void SupervisorCore::FillPlan(schema::ReloadPlan::Builder to) {
   to.setFronts(fronts_.fronts());
   to.setChannels(static_cast<uint32_t>(fronts_.channels().size()));
   to.setImporters(static_cast<uint32_t>(fronts_.StillMapping(serving)));
-  const NamedDeadline deadlines[] = {{"load_timeout", policy.load_timeout},
-                                     {"drain_timeout", policy.drain_timeout},
-                                     {"close_timeout", policy.close_timeout},
-                                     {"cleanup_timeout", policy.cleanup_timeout},
-                                     {"confirm_timeout", policy.confirm_timeout}};
+  const NamedDeadline deadlines[] = {
+      {"load_timeout", policy.load_timeout},       {"drain_timeout", policy.drain_timeout},
+      {"close_timeout", policy.close_timeout},     {"cleanup_timeout", policy.cleanup_timeout},
+      {"confirm_timeout", policy.confirm_timeout}, {"helper_timeout", policy.helper_timeout}};
   auto list = to.initDeadlines(std::size(deadlines));
   for (unsigned i = 0; i < std::size(deadlines); ++i) {
     list[i].setName(deadlines[i].name);

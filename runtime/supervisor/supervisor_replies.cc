@@ -113,6 +113,7 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
         static_cast<uint64_t>(std::max<int64_t>(machine_.retry_at_ns() - ipc::MonotonicNs(), 1)));
   }
   to.setModelWatch(model_watcher_.has_value());
+  to.setHelperPid(helper_.pid());
 }
 
 void SupervisorCore::OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,

@@ -395,6 +395,35 @@ TEST(ArenaWitness, A27_NotBeingAbleToAskIsNotFreed) {
   }
 }
 
+// A witness that died over its question leaves its seal, before or after it took the pages.
+TEST(ArenaWitness, A27_TheSealOfAWitnessThatDiedIsGoneOnFrom) {
+  for (const bool emptied : {false, true}) {
+    Actor owner("--owner");
+    const ArenaExport arena = ExportOf(owner);
+    const std::unique_ptr<ArenaWitness> counts = Witness(arena);
+    owner.KillAndReap();
+    if (emptied) {
+      EXPECT_EQ(Witness(arena)->Confirm(), Verdict::kFreed);
+      EXPECT_FALSE(WitnessHostArena(Duplicate(arena)).ok()) << "nobody was asked before";
+    } else {
+      ASSERT_EQ(::fcntl(arena.fd.get(), F_ADD_SEALS, F_SEAL_WRITE), 0);
+    }
+    auto next = WitnessHostArena(Duplicate(arena), /*asked_before=*/true);
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_EQ((*next)->Confirm(), Verdict::kFreed);
+    EXPECT_EQ(*counts->BytesInUse(), 0u);
+  }
+}
+
+// Nor does having been asked before make a mapping go away.
+TEST(ArenaWitness, A27_AskedBeforeAndStillMappedIsStillMapped) {
+  Actor owner("--owner");
+  const ArenaExport arena = ExportOf(owner);
+  auto next = WitnessHostArena(Duplicate(arena), /*asked_before=*/true);
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ((*next)->Confirm(), Verdict::kStillMapped);
+}
+
 TEST(MappingHolders, NamesThoseThatMapTheFile) {
   const UniqueFd file(::memfd_create("x", MFD_CLOEXEC));
   const UniqueFd other(::memfd_create("x", MFD_CLOEXEC));

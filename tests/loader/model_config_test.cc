@@ -60,6 +60,7 @@ reload:
   close_timeout: 2s
   cleanup_timeout: 3s
   confirm_timeout: 4s
+  helper_timeout: 5s
 native:
   options: {mode: "echo", ms: 20}
 )");
@@ -84,6 +85,7 @@ native:
   EXPECT_EQ(config->reload.close_timeout, absl::Seconds(2));
   EXPECT_EQ(config->reload.cleanup_timeout, absl::Seconds(3));
   EXPECT_EQ(config->reload.confirm_timeout, absl::Seconds(4));
+  EXPECT_EQ(config->reload.helper_timeout, absl::Seconds(5));
   EXPECT_THAT(config->options, ElementsAre(Pair("options.mode", "echo"), Pair("options.ms", "20")));
 }
 

@@ -134,6 +134,7 @@ ControlClient::ServerStatus ControlClient::Status() {
           .channels = status.getChannels(),
           .fronts = status.getFronts(),
           .worker_pid = status.getWorkerPid(),
+          .helper_pid = status.getHelperPid(),
           .ready = status.getReady(),
           .started = status.getStarted(),
           .secrets_reload = status.getSecretsReload()};

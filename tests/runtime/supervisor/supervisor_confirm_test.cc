@@ -1,0 +1,133 @@
+// What a reload does when its confirmation helper dies, hangs or cannot tell,
+// with real servers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+#include "tests/runtime/supervisor/supervisor_fixture.h"
+
+namespace baton::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Env = std::map<std::string, std::string>;
+
+class SupervisorConfirmTest : public SupervisorFixture {
+ protected:
+  void StartWith(const Env& env, std::vector<std::string> args = {},
+                 const std::string& reload = "") {
+    WriteModel({"behaviour: echo", "weights_bytes: 1048576"},
+               "reload:\n  confirm_timeout: 300ms\n  helper_timeout: 200ms\n" + reload);
+    Start(std::move(args), env);
+  }
+  // Reloads, and waits until it is known that it is not confirmed.
+  void ReloadUnconfirmed() {
+    const auto reloaded = Client().Reload();
+    EXPECT_EQ(reloaded.status.code(), absl::StatusCode::kUnavailable) << reloaded.status;
+    const auto status = Status();
+    EXPECT_EQ(status.state, "CONFIRMING");
+    EXPECT_FALSE(status.ready);
+  }
+};
+
+std::string NameOf(pid_t pid) {
+  std::string name;
+  std::ifstream("/proc/" + std::to_string(pid) + "/comm") >> name;
+  return name;
+}
+
+TEST_F(SupervisorConfirmTest, TheHelperIsThereBeforeItIsNeededAndGoesWithItsServer) {
+  StartWith({});
+  const pid_t helper = Status().helper_pid;
+  EXPECT_EQ(NameOf(helper), "baton-confirm");
+  EXPECT_EQ(Client().Reload().outcome, "swapped");
+  EXPECT_EQ(Status().helper_pid, helper);
+  ASSERT_TRUE(server_->process().Kill(SIGKILL).ok());
+  EXPECT_TRUE(WaitFor([&] { return MarkedProcesses(mark_).empty(); }));
+}
+
+TEST_F(SupervisorConfirmTest, AHelperThatIsKilledIsReplaced) {
+  StartWith({});
+  const pid_t helper = Status().helper_pid;
+  ASSERT_EQ(::kill(helper, SIGKILL), 0);
+  EXPECT_TRUE(WaitFor([&] {
+    const pid_t now = Status().helper_pid;
+    return now != 0 && now != helper;
+  }));
+  EXPECT_TRUE(WaitFor([&] { return ::kill(helper, 0) != 0; })) << "it is a zombie";
+  EXPECT_EQ(Client().Reload().outcome, "swapped");
+}
+
+// The first one hangs with the question; the one after it answers.
+TEST_F(SupervisorConfirmTest, A27_AHelperThatHangsIsReplacedAndTheReloadGoesOn) {
+  for (const char* point : {"confirm.asked@1", "confirm.looked@1"}) {
+    SCOPED_TRACE(point);
+    StartWith({{"BATON_STOP_AT", point}});
+    const pid_t helper = Status().helper_pid;
+    const auto reloaded = Client().Reload();
+    if (!reloaded.status.ok()) {  // it was told that it is not confirmed yet
+      EXPECT_THAT(std::string(reloaded.status.message()), HasSubstr("did not answer within 200ms"));
+    }
+    EXPECT_TRUE(WaitForGeneration(2));
+    EXPECT_EQ(Receipts().at(0).verdict, "freed");
+    EXPECT_TRUE(LogHas("did not answer within 200ms"));
+    EXPECT_NE(Status().helper_pid, helper);
+    EXPECT_TRUE(WaitFor([&] { return ::kill(helper, 0) != 0; }));
+    server_.reset();
+  }
+}
+
+TEST_F(SupervisorConfirmTest, AHelperThatDiesOverTheQuestionIsReplacedAndTheReloadGoesOn) {
+  for (const char* point : {"confirm.asked@1", "confirm.looked@1"}) {
+    SCOPED_TRACE(point);
+    StartWith({{"BATON_CRASH_AT", point}});
+    EXPECT_EQ(Client().Reload().outcome, "swapped");
+    EXPECT_EQ(Receipts().at(0).verdict, "freed");
+    server_.reset();
+  }
+}
+
+TEST_F(SupervisorConfirmTest, AHelperThatCannotBeStartedAtFirstIsStartedLater) {
+  StartWith({{"BATON_FAIL_AT", "supervisor.spawn_helper"}});
+  EXPECT_TRUE(LogHas("supervisor.spawn_helper"));
+  EXPECT_EQ(Client().Reload().outcome, "swapped");
+}
+
+// Every helper dies: nobody ever says that it is freed, and nothing allocates.
+TEST_F(SupervisorConfirmTest, A27_WithoutAnAnswerNothingAllocates) {
+  StartWith({{"BATON_CRASH_AT", "confirm.asked"}});
+  ReloadUnconfirmed();
+  EXPECT_EQ(Status().last_verdict, "unknown");
+  EXPECT_THAT(Status().reason, HasSubstr("confirmation helper"));
+  EXPECT_EQ(Status().generation, 1u);
+  EXPECT_EQ(Status().device_bytes, 1u << 20) << "another one was admitted";
+  const auto stopped = server_->Stop();
+  EXPECT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(Receipts().back().verdict, "unknown");
+}
+
+TEST_F(SupervisorConfirmTest, A27_FreedOnceIsNotEnough) {
+  StartWith({{"BATON_TEST_CONFIRM", "alternate"}},
+            {"--confirm-helper", std::getenv("BATON_SCRIPTED_CONFIRM")});
+  ReloadUnconfirmed();
+  EXPECT_EQ(Status().last_verdict, "unknown");
+}
+
+TEST_F(SupervisorConfirmTest, WhatTheDriverHoldsIsSaidInStatusAndReceipt) {
+  StartWith({{"BATON_TEST_CONFIRM", "driver"}},
+            {"--confirm-helper", std::getenv("BATON_SCRIPTED_CONFIRM")},
+            "  on_unconfirmed: override\n");
+  EXPECT_EQ(Client().Reload().outcome, "swapped");
+  EXPECT_EQ(Status().last_verdict, "driver-held");
+  EXPECT_EQ(Receipts().at(0).verdict, "driver-held");
+}
+
+}  // namespace
+}  // namespace baton::testing
