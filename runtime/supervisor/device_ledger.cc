@@ -17,14 +17,23 @@ absl::Status DeviceLedger::Add(ipc::ArenaExport arena) {
   absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
       ipc::WitnessHostArena(std::move(arena));
   if (!witness.ok()) return witness.status();
-  entries_[generation] = {*std::move(witness), bytes, std::move(token)};
+  entries_[generation] = {*std::move(witness), bytes, std::move(token), ""};
   Sample();
   return absl::OkStatus();
 }
 
+void DeviceLedger::AddUnwatched(uint64_t generation, const std::string& why) {
+  entries_[generation].unwatched = why;
+}
+
+std::string DeviceLedger::Unwatched(uint64_t generation) const {
+  const auto entry = entries_.find(generation);
+  return entry == entries_.end() ? "" : entry->second.unwatched;
+}
+
 uint64_t DeviceLedger::BytesInUse(uint64_t generation) const {
   const auto entry = entries_.find(generation);
-  if (entry == entries_.end()) return 0;
+  if (entry == entries_.end() || entry->second.witness == nullptr) return 0;
   return entry->second.witness->BytesInUse().value_or(entry->second.bytes);
 }
 
@@ -43,7 +52,7 @@ void DeviceLedger::ResetPeak() {
 
 std::optional<ConfirmQuestion> DeviceLedger::Question(uint64_t generation, bool name_holders) {
   const auto entry = entries_.find(generation);
-  if (entry == entries_.end()) return std::nullopt;
+  if (entry == entries_.end() || entry->second.witness == nullptr) return std::nullopt;
   return ConfirmQuestion{.generation = generation,
                          .bytes = entry->second.bytes,
                          .fd = entry->second.witness->fd(),

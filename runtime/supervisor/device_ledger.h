@@ -25,6 +25,9 @@ class DeviceLedger {
   // bytes there is nothing to watch.
   absl::Status Add(ipc::ArenaExport arena);
 
+  // It has one that cannot be watched: nothing will ever say that it is gone.
+  void AddUnwatched(uint64_t generation, const std::string& why);
+
   // Device bytes of all generations together, now.
   uint64_t BytesInUse() const;
   uint64_t BytesInUse(uint64_t generation) const;
@@ -36,6 +39,8 @@ class DeviceLedger {
 
   // Whether that generation has exported an arena that is not confirmed gone.
   bool Watches(uint64_t generation) const { return entries_.contains(generation); }
+  // Why nobody can be asked about it, ever; empty: somebody can.
+  std::string Unwatched(uint64_t generation) const;
   // What to ask the confirmation helper about a generation whose worker has
   // been reaped. nullopt: it never exported an arena, so what memory it had was
   // its own and went with it.
@@ -51,9 +56,10 @@ class DeviceLedger {
 
  private:
   struct Entry {
-    std::unique_ptr<ipc::ArenaWitness> witness;
+    std::unique_ptr<ipc::ArenaWitness> witness;  // null: unwatched
     uint64_t bytes = 0;  // as exported: what counts where the kernel does not say
     std::string token;
+    std::string unwatched;
     bool may_be_sealed = false;  // by a helper
   };
   std::map<uint64_t, Entry> entries_;

@@ -51,6 +51,12 @@ void SupervisorCore::AskForConfirmation(int64_t now_ns) {
               .holders = {}});
     return;
   }
+  if (const std::string why = ledger_.Unwatched(confirming_); !why.empty()) {
+    next_ask_ns_ = now_ns + kPatientAskNs;
+    NotFreed({.generation = confirming_, .token = ""},
+             {.source = "", .detail = "its arena cannot be watched: " + why, .holders = {}});
+    return;
+  }
   if (busy) {
     next_ask_ns_ = now_ns + kPatientAskNs;
     if (!helper_.why_absent().empty()) {

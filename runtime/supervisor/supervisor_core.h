@@ -109,6 +109,7 @@ class SupervisorCore : private FrontTable::Owner {
   void ChannelAnswered(WorkerHandle& worker, uint64_t channel);
   absl::Status WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message);
   void Staged(const WorkerHandle& worker);
+  absl::Status WorkerArena(WorkerHandle& worker, ipc::ControlMessage& message);
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
   void WorkerEnded(uint64_t generation);
   uint64_t ReapedUpTo() const;

@@ -75,6 +75,8 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
   switch (envelope.which()) {
     case Envelope::STAGED:
       return WorkerStaged(worker, message);
+    case Envelope::ARENA:
+      return WorkerArena(worker, message);
     case Envelope::READY:
       return WorkerReady(worker, message);
     case Envelope::FAILED: {
@@ -172,30 +174,49 @@ void SupervisorCore::ChannelAnswered(WorkerHandle& worker, uint64_t channel) {
   }
 }
 
+// It has allocated, and none of the model's code has run on it yet.
+absl::Status SupervisorCore::WorkerArena(WorkerHandle& worker, ipc::ControlMessage& message) {
+  const auto arena = message.envelope().getArena();
+  const uint64_t generation = worker.generation();
+  // A second arena would be one that nobody watches.
+  if (!worker.admitted || worker.ready || worker.arena.fd) {
+    return absl::InvalidArgumentError("it told of an arena when nobody had asked");
+  }
+  worker.arena.fd = message.TakeFd(0);
+  worker.arena.bytes = arena.getBytes();
+  worker.arena.generation = generation;
+  const auto token = arena.getToken();
+  worker.arena.token.assign(reinterpret_cast<const char*>(token.begin()), token.size());
+  absl::Status watched;
+  if (arena.getGeneration() != generation || worker.arena.bytes == 0) {
+    watched = absl::InvalidArgumentError("it told of an arena that is not its own");
+  } else {
+    ipc::ArenaExport copy;
+    copy.fd.reset(::fcntl(worker.arena.fd.get(), F_DUPFD_CLOEXEC, 0));
+    copy.token = worker.arena.token;
+    copy.bytes = worker.arena.bytes;
+    copy.generation = generation;
+    watched = ledger_.Add(std::move(copy));
+  }
+  // What cannot be watched cannot be confirmed gone: it must not serve, nor count as freed when
+  // its worker has ended (A27).
+  if (!watched.ok()) ledger_.AddUnwatched(generation, std::string(watched.message()));
+  return watched;
+}
+
 absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message) {
   const auto ready = message.envelope().getReady();
-  // A second arena would be one that nobody watches.
   if (!worker.admitted || worker.ready) {
     return absl::InvalidArgumentError("it said ready when nobody had asked");
   }
-  worker.ready = true;
-  worker.arena.fd = message.TakeFd(0);
-  worker.arena.bytes = ready.getBytes();
-  worker.arena.generation = worker.generation();
-  const auto token = ready.getToken();
-  worker.arena.token.assign(reinterpret_cast<const char*>(token.begin()), token.size());
   if (ready.getGeneration() != worker.generation()) {
     return absl::InvalidArgumentError("it is ready as another generation");
   }
-  if (worker.arena.bytes > 0) {
-    ipc::ArenaExport watched;
-    watched.fd.reset(::fcntl(worker.arena.fd.get(), F_DUPFD_CLOEXEC, 0));
-    watched.token = worker.arena.token;
-    watched.bytes = worker.arena.bytes;
-    watched.generation = worker.generation();
-    // What cannot be watched cannot be confirmed gone: it must not serve (A27).
-    if (absl::Status status = ledger_.Add(std::move(watched)); !status.ok()) return status;
+  if (ready.getBytes() != worker.arena.bytes) {
+    return absl::InvalidArgumentError("it is ready with another arena than it told of");
   }
+  worker.ready = true;
+  worker.arena.generation = worker.generation();
   if (draft_) log_->info("Successfully loaded model from subprocess");
   Push(ReloadEvent::Kind::kWorkerReady, worker.generation());
   return absl::OkStatus();

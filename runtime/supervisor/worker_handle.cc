@@ -43,8 +43,7 @@ absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSp
   // For people who look at ps; the worker is told everything by `start`.
   options.args = {"--name", spec.server, "--generation", absl::StrCat(spec.generation)};
   options.fds = {{pair->second.get(), kWorkerSocketFd}};
-  // Device memory that a child of the model's code holds would outlive the worker unseen: the
-  // supervisor learns of it only from `ready`, which a worker that fails never says (A27).
+  // What a child of the model's code holds of the device would outlive the worker, and pin it.
   options.kill_group_at_end = true;
   absl::StatusOr<ipc::ChildProcess> process = ipc::SpawnProcess(options);
   if (!process.ok()) return process.status();

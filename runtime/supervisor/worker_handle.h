@@ -90,7 +90,7 @@ class WorkerHandle {
   Signature signature;
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
-  ipc::ArenaExport arena;  // from `ready`; its fd is invalid when there is none
+  ipc::ArenaExport arena;  // from `arena`; its fd is invalid when there is none
   int64_t hung_up_ns = 0;  // when its socket ended; 0: it has not
 
  private:

@@ -10,6 +10,17 @@
 
 namespace baton::runtime {
 
+namespace {
+
+void WriteArena(const ipc::ArenaExport& arena, ipc::schema::ArenaExport::Builder to) {
+  to.setGeneration(arena.generation);
+  to.setBytes(arena.bytes);
+  const auto* token = reinterpret_cast<const kj::byte*>(arena.token.data());
+  to.setToken(kj::arrayPtr(token, arena.token.size()));
+}
+
+}  // namespace
+
 absl::StatusOr<ipc::ControlMessage> SupervisorLink::Receive() {
   return socket_.Receive(absl::InfiniteDuration());
 }
@@ -20,14 +31,17 @@ absl::StatusOr<pid_t> SupervisorLink::SupervisorPid() const {
   return peer->pid;
 }
 
-void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill,
-                          std::span<const int> fds) {
+absl::Status SupervisorLink::TrySend(uint64_t call, const Fill& fill, std::span<const int> fds) {
   capnp::MallocMessageBuilder message;
   auto envelope = message.initRoot<ipc::schema::Envelope>();
   envelope.setCall(call);
   fill(envelope);
   const std::lock_guard lock(send_mutex_);
-  const absl::Status sent = socket_.Send(message, fds);
+  return socket_.Send(message, fds);
+}
+
+void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill) {
+  const absl::Status sent = TrySend(call, fill, {});
   if (!sent.ok()) {
     spdlog::warn("could not tell the supervisor `{}`: {}", what, std::string(sent.message()));
   }
@@ -43,18 +57,17 @@ void SupervisorLink::Staged(uint64_t call, const Signature& signature, uint64_t 
   });
 }
 
-void SupervisorLink::Ready(uint64_t call, const ipc::ArenaExport& arena) {
+absl::Status SupervisorLink::Arena(uint64_t call, const ipc::ArenaExport& arena) {
   const int fd = arena.fd.get();
-  Send(
-      "ready", call,
-      [&](ipc::schema::Envelope::Builder envelope) {
-        auto ready = envelope.initReady();
-        ready.setGeneration(arena.generation);
-        ready.setBytes(arena.bytes);
-        const auto* token = reinterpret_cast<const kj::byte*>(arena.token.data());
-        ready.setToken(kj::arrayPtr(token, arena.token.size()));
-      },
+  return TrySend(
+      call,
+      [&](ipc::schema::Envelope::Builder envelope) { WriteArena(arena, envelope.initArena()); },
       fd >= 0 ? std::span<const int>(&fd, 1) : std::span<const int>());
+}
+
+void SupervisorLink::Ready(uint64_t call, const ipc::ArenaExport& arena) {
+  Send("ready", call,
+       [&](ipc::schema::Envelope::Builder envelope) { WriteArena(arena, envelope.initReady()); });
 }
 
 void SupervisorLink::Failed(uint64_t call, const absl::Status& why) {

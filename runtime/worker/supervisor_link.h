@@ -1,7 +1,7 @@
 // The worker's end of its control socket: what it says to the supervisor.
 //
 // Thread safety: the control thread alone receives; any thread may send.
-// Nothing here fails: a supervisor that cannot be told anything is one that is
+// Nothing but Arena fails: a supervisor that cannot be told anything is one that is
 // gone, and the control thread is about to find that out.
 #ifndef BATON_RUNTIME_WORKER_SUPERVISOR_LINK_H_
 #define BATON_RUNTIME_WORKER_SUPERVISOR_LINK_H_
@@ -38,6 +38,10 @@ class SupervisorLink final : public ServingReplies {
   // Each repeats the `call` that it answers; 0 answers none.
   void Staged(uint64_t call, const Signature& signature, uint64_t device_bytes,
               uint64_t max_request_bytes);
+  // The arena's descriptor goes along. An error: the supervisor does not know of
+  // it, so nobody may use it.
+  absl::Status Arena(uint64_t call, const ipc::ArenaExport& arena);
+  // The arena is the one that was told, if there is one.
   void Ready(uint64_t call, const ipc::ArenaExport& arena);
   void Failed(uint64_t call, const absl::Status& why);
   void ChannelAdded(uint64_t call, uint64_t channel);
@@ -49,7 +53,8 @@ class SupervisorLink final : public ServingReplies {
  private:
   using Fill = std::function<void(ipc::schema::Envelope::Builder)>;
   // `what` is for the log.
-  void Send(std::string_view what, uint64_t call, const Fill& fill, std::span<const int> fds = {});
+  absl::Status TrySend(uint64_t call, const Fill& fill, std::span<const int> fds);
+  void Send(std::string_view what, uint64_t call, const Fill& fill);
 
   ipc::ControlSocket socket_;
   std::mutex send_mutex_;

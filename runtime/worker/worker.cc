@@ -190,7 +190,12 @@ class Worker {
       absl::StatusOr<ipc::ArenaExport> exports = arena_->Export();
       if (!exports.ok()) return exports.status();
       exported = *std::move(exports);
+      // Before the model may touch it: from here on code that is not ours can hand it on, and
+      // the supervisor watches it, whatever becomes of this process.
+      if (absl::Status told = link_.Arena(admission.call, exported); !told.ok()) return told;
+      exported.fd.reset();
     }
+    BATON_CRASH_POINT("worker.arena_told");
     absl::Status uploaded = Guarded("uploading the model", [&] {
       if (BATON_FAIL_POINT("worker.upload")) {
         return absl::InternalError("uploading fails at the point worker.upload");

@@ -1,16 +1,22 @@
 // What a reload does when its confirmation helper dies, hangs or cannot tell,
 // with real servers.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "ipc/unique_fd.h"
 #include "tests/runtime/supervisor/supervisor_fixture.h"
 
 namespace baton::testing {
@@ -127,6 +133,51 @@ TEST_F(SupervisorConfirmTest, WhatTheDriverHoldsIsSaidInStatusAndReceipt) {
   EXPECT_EQ(Client().Reload().outcome, "swapped");
   EXPECT_EQ(Status().last_verdict, "driver-held");
   EXPECT_EQ(Receipts().at(0).verdict, "driver-held");
+}
+
+// The arena of a worker that is still uploading, as somebody who got hold of it has it.
+ipc::UniqueFd ArenaOf(pid_t worker) {
+  const std::string folder = "/proc/" + std::to_string(worker) + "/fd";
+  std::error_code gone;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, gone)) {
+    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (!absl::StrContains(target, "baton-device")) continue;
+    return ipc::UniqueFd(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
+  }
+  return {};
+}
+
+// Nothing was said of it when it was announced only with `ready`: the successor of this one
+// was admitted beside it.
+TEST_F(SupervisorConfirmTest, A27_WhatAWorkerThatDiedWhileUploadingLeavesIsNotFreed) {
+  WriteSecret("good");
+  WriteModel({"behaviour: env", "variable: TOKEN", "weights_bytes: 1048576", "upload: hang",
+              "only_if: TOKEN=bad"},
+             "reload:\n  confirm_timeout: 300ms\n");
+  Start();
+  WriteSecret("bad");
+  ipc::UniqueFd arena;
+  pid_t uploading = 0;
+  ASSERT_TRUE(WaitFor([&] {
+    for (const pid_t worker : server_->Workers()) {
+      if (Status().state != "ADMITTING") continue;
+      arena = ArenaOf(worker);
+      uploading = worker;
+    }
+    return arena.valid();
+  }));
+  void* mapped = ::mmap(nullptr, 1 << 20, PROT_READ, MAP_SHARED, arena.get(), 0);
+  ASSERT_NE(mapped, MAP_FAILED);
+  arena.reset();
+  EXPECT_TRUE(WaitFor([&] { return Status().device_bytes == 1u << 20; })) << "it is watched";
+  ASSERT_EQ(::kill(uploading, SIGKILL), 0);
+  const std::string verdict = absl::StrCat("pinned-by ", ::getpid());
+  EXPECT_TRUE(WaitFor([&] { return Status().last_verdict == verdict; })) << Status().last_verdict;
+  EXPECT_EQ(Status().state, "CONFIRMING");
+  EXPECT_EQ(Status().device_bytes, 1u << 20);
+  WriteSecret("better");
+  ::munmap(mapped, 1 << 20);
+  EXPECT_TRUE(WaitFor([&] { return Status().ready; }));
 }
 
 }  // namespace

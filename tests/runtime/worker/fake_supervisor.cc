@@ -168,6 +168,11 @@ ipc::ControlMessage FakeSupervisor::Expect(Envelope::Which which, uint64_t call)
   return *std::move(message);
 }
 
+void FakeSupervisor::ExpectReady(uint64_t call) {
+  Expect(Envelope::ARENA, call);
+  Expect(Envelope::READY, call);
+}
+
 absl::Status FakeSupervisor::ExpectFailed(uint64_t call) {
   const ipc::ControlMessage message = Expect(Envelope::FAILED, call);
   if (!message.envelope().isFailed()) return absl::OkStatus();
@@ -177,7 +182,7 @@ absl::Status FakeSupervisor::ExpectFailed(uint64_t call) {
 void FakeSupervisor::BringUp() {
   Expect(Envelope::STAGED, 1);
   Admit(2, 1 << 20);
-  Expect(Envelope::READY, 2);
+  ExpectReady(2);
   Serve();
 }
 

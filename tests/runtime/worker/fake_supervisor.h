@@ -66,6 +66,8 @@ class FakeSupervisor {
 
   // The next message, which must be `which` and answer `call`.
   ipc::ControlMessage Expect(Envelope::Which which, uint64_t call);
+  // Its arena, and that it is ready.
+  void ExpectReady(uint64_t call);
   // The status of the next message, which must be `failed`.
   absl::Status ExpectFailed(uint64_t call);
   // start ... serve

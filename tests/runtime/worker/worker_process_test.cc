@@ -63,16 +63,20 @@ TEST(WorkerProcessTest, ServesFromStartToExit) {
   channel.Submit(41, stage.page(), stage.doorbell_fd());
 
   worker.Admit(2, 8192);
-  ipc::ControlMessage ready = worker.Expect(Envelope::READY, 2);
-  EXPECT_EQ(ready.envelope().getReady().getGeneration(), 4u);
-  const uint64_t arena_bytes = ready.envelope().getReady().getBytes();
+  ipc::ControlMessage told = worker.Expect(Envelope::ARENA, 2);
+  EXPECT_EQ(told.envelope().getArena().getGeneration(), 4u);
+  const uint64_t arena_bytes = told.envelope().getArena().getBytes();
   EXPECT_EQ(arena_bytes, 8192u) << "whole pages";
+  const ipc::ControlMessage ready = worker.Expect(Envelope::READY, 2);
+  EXPECT_EQ(ready.envelope().getReady().getGeneration(), 4u);
+  EXPECT_EQ(ready.envelope().getReady().getBytes(), arena_bytes);
+  EXPECT_EQ(ready.fd_count(), 0u);
   EXPECT_THAT(Scenes(stage), ElementsAre("stage", "upload", "run"));
   EXPECT_EQ(stage.page().generation, 0u) << "the page is the worker's from `serve` on";
   EXPECT_THAT(stage.Log(), HasSubstr(": Subprocess: Model created successfully\n"));
 
   auto arena = ipc::ImportHostArena(
-      {.fd = ready.TakeFd(0), .token = "", .bytes = arena_bytes, .generation = 4});
+      {.fd = told.TakeFd(0), .token = "", .bytes = arena_bytes, .generation = 4});
   ASSERT_TRUE(arena.ok()) << arena.status();
   EXPECT_EQ((*arena)->bytes()[4999], std::byte{0x5a});
 
@@ -124,7 +128,7 @@ TEST(WorkerProcessTest, TheNextGenerationTakesWhatWaits) {
   channel.AddTo(second, 9, 3);
   second.Expect(Envelope::CHANNEL_ADDED, 3);
   second.Admit(2, 1 << 20);
-  second.Expect(Envelope::READY, 2);
+  second.ExpectReady(2);
   second.Serve();
   const TestChannel::Answer answer = channel.Take();
   EXPECT_EQ(answer.generation, 2u);
@@ -228,6 +232,7 @@ TEST(WorkerProcessTest, AnUploadThatFailsSaysWhy) {
   FakeSupervisor worker(stage, 1, {{"BATON_TEST_SCRIPT", "upload-throw"}});
   worker.Expect(Envelope::STAGED, 1);
   worker.Admit(2, 1 << 20);
+  worker.Expect(Envelope::ARENA, 2);  // before the model has touched it
   EXPECT_THAT(worker.ExpectFailed(2).ToString(), HasSubstr("upload went wrong"));
   EXPECT_EQ(worker.Reap(), Exited(kExitFailed));
 }
@@ -284,6 +289,22 @@ TEST(WorkerProcessTest, ARemovedChannelIsServedNoMore) {
   EXPECT_EQ(stage.page().taken, 0u);
 }
 
+// Whatever the model does with it from then on, the supervisor knows of it.
+TEST(WorkerProcessTest, TheArenaIsToldBeforeTheModelMayTouchIt) {
+  Stage stage;
+  FakeSupervisor worker(stage, 1, {{"BATON_TEST_SCRIPT", "upload-hang"}});
+  worker.Expect(Envelope::STAGED, 1);
+  worker.Admit(2, 1 << 20);
+  ipc::ControlMessage told = worker.Expect(Envelope::ARENA, 2);
+  auto arena = ipc::ImportHostArena({.fd = told.TakeFd(0),
+                                     .token = "",
+                                     .bytes = told.envelope().getArena().getBytes(),
+                                     .generation = 1});
+  EXPECT_TRUE(arena.ok()) << arena.status();
+  worker.Die();
+  worker.Reap();
+}
+
 // A30: in every state, and whatever the model does.
 TEST(WorkerProcessTest, A30GoesWithItsSupervisor) {
   {
@@ -302,7 +323,7 @@ TEST(WorkerProcessTest, A30GoesWithItsSupervisor) {
       worker.Admit(2, 1 << 20);
     }
     if (scene == "cleanup") {
-      worker.Expect(Envelope::READY, 2);
+      worker.ExpectReady(2);
       worker.Exit();
     }
     stage.WaitForTrace(scene);
