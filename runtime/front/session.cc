@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "capnp/message.h"
 
+#include "ipc/crash_point.h"
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "ipc/schema/control.capnp.h"
@@ -229,7 +230,10 @@ void Session::Import(ipc::ControlMessage message) {
   const schema::ArenaExport::Reader reader = message.envelope().getImportArena();
   const uint64_t generation = reader.getGeneration();
   absl::Status status = absl::OkStatus();
-  if (message.fd_count() > 0) {
+  BATON_CRASH_POINT("front.importing");
+  if (BATON_FAIL_POINT("front.import")) {
+    status = absl::InternalError("failed at front.import");
+  } else if (message.fd_count() > 0) {
     absl::StatusOr<std::unique_ptr<ipc::ImportedArena>> arena =
         ipc::ImportHostArena({.fd = message.TakeFd(0),
                               .token = "",
@@ -250,6 +254,8 @@ void Session::Import(ipc::ControlMessage message) {
 }
 
 void Session::CloseImports(uint64_t generation) {
+  BATON_CRASH_POINT("front.closing_imports");
+  if (BATON_FAIL_POINT("front.close_imports")) return;  // as one that hangs
   // With `overlap` the next one is mapped already.
   if (imported_ != nullptr && imported_->generation() == generation) {
     imported_generation_.store(0, std::memory_order_release);
@@ -262,6 +268,8 @@ void Session::CloseImports(uint64_t generation) {
 
 void Session::AnswerLeases(uint64_t call, uint64_t generation) {
   if (call == 0) return;
+  BATON_CRASH_POINT("front.answering_leases");
+  if (BATON_FAIL_POINT("front.leases")) return;  // as one that hangs
   capnp::MallocMessageBuilder answer;
   auto envelope = answer.initRoot<schema::Envelope>();
   envelope.setCall(call);
