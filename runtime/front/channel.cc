@@ -187,6 +187,11 @@ absl::Status Channel::Cancel(Ticket ticket) {
   return core_ == nullptr ? MovedFrom() : core_->Cancel(ticket.id);
 }
 
+absl::StatusOr<DeviceLease> Channel::LeaseDevice() {
+  if (core_ == nullptr) return MovedFrom();
+  return core_->LeaseDevice();
+}
+
 uint32_t Channel::outstanding() const { return core_ == nullptr ? 0 : core_->unfinished(); }
 int Channel::event_fd() const { return core_ == nullptr ? -1 : core_->event_fd(); }
 bool Channel::Arm() { return core_ == nullptr || core_->Arm(); }

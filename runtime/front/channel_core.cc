@@ -11,6 +11,7 @@
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "ipc/worker_sleep.h"
+#include "runtime/front/hold.h"
 
 namespace baton::internal {
 namespace {
@@ -161,6 +162,11 @@ absl::Status ChannelCore::CheckUsable() const {
         "attach a front of its own");
   }
   return broken_;
+}
+
+absl::StatusOr<DeviceLease> ChannelCore::LeaseDevice() const {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  return Session::Lease(session_, channel_);
 }
 
 // ---- Plans and loans ---------------------------------------------------------------------------
@@ -322,22 +328,9 @@ std::span<std::byte> ChannelCore::InputBytes(uint32_t slot, size_t index) const 
 // ---- Submitting --------------------------------------------------------------------------------
 
 absl::Status ChannelCore::CheckHold(int64_t deadline_ns, int64_t now) const {
-  const ipc::StatusPage& page = session_->status_page();
-  const auto state = static_cast<ipc::ServerState>(page.state.load(std::memory_order_relaxed));
-  if (state < ipc::ServerState::kHolding || state > ipc::ServerState::kRemapping) {
-    return absl::OkStatus();
-  }
-  const int64_t started = page.hold_started_ns.load(std::memory_order_relaxed);
-  const int64_t gap = page.expected_gap_ns.load(std::memory_order_relaxed);
-  if (started <= 0 || gap <= 0) return absl::OkStatus();
-  int64_t until;
-  if (__builtin_add_overflow(started, gap, &until) || until <= now || deadline_ns >= until) {
-    return absl::OkStatus();
-  }
-  return absl::UnavailableError(absl::StrCat(
-      "server '", session_->server(), "' is reloading (", std::string(ipc::ServerStateName(state)),
-      "), expected to serve again in ", (until - now) / 1'000'000 + 1,
-      " ms, after this request's deadline: retry then"));
+  const std::optional<Hold> hold = ReadHold(session_->status_page(), now);
+  if (!hold || deadline_ns >= hold->until_ns) return absl::OkStatus();
+  return NotBeforeTheHoldEnds(session_->server(), *hold, now);
 }
 
 absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {

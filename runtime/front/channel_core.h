@@ -81,6 +81,7 @@ class ChannelCore {
   absl::Status TakeOutcome(uint32_t slot);
 
   absl::Status Cancel(uint64_t id);
+  absl::StatusOr<DeviceLease> LeaseDevice() const;
   bool Arm();
   void ClearEvent();
   int event_fd() const { return event_.get(); }

@@ -160,4 +160,6 @@ std::string_view Front::state() const {
 
 uint64_t Front::imported_generation() const { return session_->imported_generation(); }
 
+uint64_t Front::closing_generation() const { return session_->closing_generation(); }
+
 }  // namespace baton

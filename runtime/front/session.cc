@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -18,11 +19,19 @@
 #include "ipc/futex.h"
 #include "ipc/schema/control.capnp.h"
 #include "ipc/schema_convert.h"
+#include "runtime/front/hold.h"
 
 namespace baton::internal {
 namespace {
 
 namespace schema = ipc::schema;
+
+// Channels that one answer names; what others lease is added to the last. A
+// packet has room for no more than some thousands.
+constexpr size_t kMaxLeaseEntries = 1024;
+// How often it is looked whether a generation that is closing is gone, where
+// nobody would say so.
+constexpr int kReapedPollMs = 20;
 
 // Bumped in the child of every fork: what was opened before belongs to the
 // parent.
@@ -69,9 +78,9 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Connect(const std::string& pat
   if (!socket.ok()) return socket.status();
   std::shared_ptr<Session> session(new Session(*std::move(socket), options));
   if (absl::Status status = session->Handshake(); !status.ok()) return status;
-  absl::StatusOr<ipc::UniqueFd> stop = ipc::CreateEventFd();
-  if (!stop.ok()) return stop.status();
-  session->stop_ = *std::move(stop);
+  absl::StatusOr<ipc::UniqueFd> wake = ipc::CreateEventFd();
+  if (!wake.ok()) return wake.status();
+  session->wake_ = *std::move(wake);
 
   // The service's signals are its own business: none is handled on our thread.
   sigset_t all;
@@ -137,14 +146,18 @@ Session::~Session() {
     // never unmapped, so that nothing of this process's is.
     static_cast<void>(new ipc::Segment(std::move(status_page_)));
     static_cast<void>(new ipc::Segment(std::move(worker_page_)));
-    static_cast<void>(imported_.release());
+    leases_.Abandon();
     return;
   }
-  if (thread_.joinable()) {
-    ipc::SignalEventFd(stop_.get());
+  if (thread_.joinable() && thread_.get_id() == std::this_thread::get_id()) {
+    // The callback let go of the last handle.
+    *destroyed_ = true;
+    thread_.detach();
+  } else if (thread_.joinable()) {
+    stopping_ = true;
+    ipc::SignalEventFd(wake_.get());
     thread_.join();
   }
-  imported_.reset();
   // Also where a forked child still holds the descriptor.
   ::shutdown(socket_.fd(), SHUT_RDWR);
   socket_.Close();
@@ -168,17 +181,17 @@ void Session::EndOwnServer() {
 
 void Session::Run() {
   ::pthread_setname_np(::pthread_self(), "baton-front");
-  for (;;) {
-    pollfd fds[2] = {{.fd = socket_.fd(), .events = POLLIN, .revents = 0},
-                     {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
-    if (::poll(fds, 2, -1) < 0 && errno != EINTR) break;
-    if (fds[1].revents != 0) break;
-    if (fds[0].revents == 0) continue;
-    absl::StatusOr<ipc::ControlMessage> message = socket_.Receive(absl::ZeroDuration());
-    if (message.ok()) {
-      Handle(*std::move(message));
-    } else if (!absl::IsDeadlineExceeded(message.status())) {
-      break;
+  bool destroyed = false;
+  destroyed_ = &destroyed;
+  const auto tell = options_.on_generation;  // its own: it may be what ends *this
+  while (Turn()) {
+    for (const Notice notice : std::exchange(notices_, {})) {
+      if (tell == nullptr) continue;
+      try {
+        tell(notice.event, notice.generation);
+      } catch (...) {  // the service's own affair
+      }
+      if (destroyed) return;
     }
   }
   // The server must not wait for answers that will not come.
@@ -186,13 +199,36 @@ void Session::Run() {
   MarkGone();
 }
 
+bool Session::Turn() {
+  pollfd fds[2] = {{.fd = socket_.fd(), .events = POLLIN, .revents = 0},
+                   {.fd = wake_.get(), .events = POLLIN, .revents = 0}};
+  const int timeout_ms = closing_.empty() ? -1 : kReapedPollMs;
+  if (::poll(fds, 2, timeout_ms) < 0 && errno != EINTR) return false;
+  if (fds[1].revents != 0) {
+    // Before the look at what is due: what comes after it signals again.
+    ipc::DrainEventFd(wake_.get());
+    if (stopping_) return false;
+    SendDue();
+  }
+  if (fds[0].revents != 0) {
+    absl::StatusOr<ipc::ControlMessage> message = socket_.Receive(absl::ZeroDuration());
+    if (message.ok()) {
+      Handle(*std::move(message));
+    } else if (!absl::IsDeadlineExceeded(message.status())) {
+      return false;
+    }
+  }
+  NoteReaped();
+  return true;
+}
+
 void Session::MarkGone() {
   gone_.store(true, std::memory_order_release);
   event_word_.fetch_add(1, std::memory_order_release);
   ipc::FutexWakeAll(&event_word_);
-  // Nobody is left who would close it for the next generation.
-  imported_.reset();
-  imported_generation_.store(0, std::memory_order_release);
+  // Nobody is left who would close them for the next generation.
+  leases_.ServerGone();
+  closing_generation_.store(0, std::memory_order_release);
   const std::lock_guard lock(mutex_);
   for (auto& [call, pending] : pending_) {
     if (pending.done) continue;
@@ -213,7 +249,10 @@ void Session::Handle(ipc::ControlMessage message) {
       CloseImports(envelope.getCloseImports().getGeneration());
       break;
     case schema::Envelope::GENERATION_CLOSING:
-      AnswerLeases(envelope.getCall(), envelope.getGenerationClosing().getGeneration());
+      StartClosing(envelope.getCall(), envelope.getGenerationClosing().getGeneration());
+      break;
+    case schema::Envelope::GENERATION_KEPT:
+      KeepGeneration(envelope.getGenerationKept().getGeneration());
       break;
     case schema::Envelope::CHANNEL_OPENED:
       Answer(envelope.getCall(), absl::OkStatus(), envelope.getChannelOpened().getChannel());
@@ -239,11 +278,11 @@ void Session::Import(ipc::ControlMessage message) {
                               .token = "",
                               .bytes = reader.getBytes(),
                               .generation = generation});
-    if (arena.ok()) {
-      imported_ = *std::move(arena);
-      imported_generation_.store(generation, std::memory_order_release);
-    } else {
+    if (!arena.ok()) {
       status = arena.status();
+    } else if (!leases_.Add(*std::move(arena))) {
+      status = absl::AlreadyExistsError(
+          absl::StrCat("the arena of generation ", generation, " is mapped already"));
     }
   }
   capnp::MallocMessageBuilder answer;
@@ -253,29 +292,126 @@ void Session::Import(ipc::ControlMessage message) {
   static_cast<void>(Send(answer));
 }
 
+// ---- Leases ------------------------------------------------------------------------------------
+
+void Session::StartClosing(uint64_t call, uint64_t generation) {
+  if (call != 0) {
+    BATON_CRASH_POINT("front.answering_leases");
+    if (BATON_FAIL_POINT("front.leases")) return;  // as one that hangs
+  }
+  if (!leases_.StartClosing(generation, call) && call != 0) {
+    SendLeases({.call = call, .generation = generation, .held = {}});
+  }
+  SendDue();
+  Note(GenerationEvent::kClosing, generation);
+}
+
+void Session::KeepGeneration(uint64_t generation) {
+  leases_.Keep(generation);
+  Note(GenerationEvent::kKept, generation);
+}
+
 void Session::CloseImports(uint64_t generation) {
   BATON_CRASH_POINT("front.closing_imports");
   if (BATON_FAIL_POINT("front.close_imports")) return;  // as one that hangs
-  // With `overlap` the next one is mapped already.
-  if (imported_ != nullptr && imported_->generation() == generation) {
-    imported_generation_.store(0, std::memory_order_release);
-    imported_.reset();
+  if (!leases_.AskToClose(generation)) {
+    SendImportsClosed(generation);
+    return;
   }
-  capnp::MallocMessageBuilder answer;
-  answer.initRoot<schema::Envelope>().initImportsClosed().setGeneration(generation);
-  static_cast<void>(Send(answer));
+  // Where its worker has died there was no word of it before.
+  Note(GenerationEvent::kClosing, generation);
+  SendDue();
 }
 
-void Session::AnswerLeases(uint64_t call, uint64_t generation) {
-  if (call == 0) return;
-  BATON_CRASH_POINT("front.answering_leases");
-  if (BATON_FAIL_POINT("front.leases")) return;  // as one that hangs
-  capnp::MallocMessageBuilder answer;
-  auto envelope = answer.initRoot<schema::Envelope>();
-  envelope.setCall(call);
-  envelope.initLeases().setGeneration(generation);
-  static_cast<void>(Send(answer));
+void Session::SendDue() {
+  const ArenaLeases::Due due = leases_.TakeDue();
+  for (const ArenaLeases::Answer& answer : due.answers) SendLeases(answer);
+  for (const uint64_t generation : due.closed) {
+    SendImportsClosed(generation);
+    Note(GenerationEvent::kClosed, generation);
+  }
 }
+
+void Session::SendLeases(const ArenaLeases::Answer& answer) {
+  capnp::MallocMessageBuilder message;
+  auto envelope = message.initRoot<schema::Envelope>();
+  envelope.setCall(answer.call);
+  auto leases = envelope.initLeases();
+  leases.setGeneration(answer.generation);
+  const auto entries = static_cast<unsigned>(std::min(answer.held.size(), kMaxLeaseEntries));
+  auto held = leases.initHeld(entries);
+  for (size_t i = 0; i < answer.held.size(); ++i) {
+    auto entry = held[std::min(static_cast<unsigned>(i), entries - 1)];
+    entry.setChannel(answer.held[i].channel);
+    entry.setCount(entry.getCount() + answer.held[i].count);
+  }
+  static_cast<void>(Send(message));
+}
+
+void Session::SendImportsClosed(uint64_t generation) {
+  capnp::MallocMessageBuilder message;
+  message.initRoot<schema::Envelope>().initImportsClosed().setGeneration(generation);
+  static_cast<void>(Send(message));
+}
+
+void Session::Note(GenerationEvent event, uint64_t generation) {
+  const bool closing = event == GenerationEvent::kClosing;
+  const bool changed =
+      closing ? closing_.insert(generation).second : closing_.erase(generation) > 0;
+  if (!changed) return;
+  closing_generation_.store(closing_.empty() ? 0 : *closing_.begin(), std::memory_order_release);
+  notices_.push_back({.event = event, .generation = generation});
+}
+
+void Session::NoteReaped() {
+  if (closing_.empty()) return;
+  const uint64_t reaped = status_page().reaped_generation.load(std::memory_order_acquire);
+  const std::set<uint64_t> closing = closing_;
+  for (const uint64_t generation : closing) {
+    if (generation <= reaped && !leases_.Maps(generation)) {
+      Note(GenerationEvent::kClosed, generation);
+    }
+  }
+}
+
+absl::StatusOr<DeviceLease> Session::Lease(std::shared_ptr<Session> session, uint64_t channel) {
+  if (!session->options_.import_device) {
+    return absl::FailedPreconditionError(
+        "this front maps no device memory: attach with FrontOptions::import_device");
+  }
+  const uint64_t serving = session->status_page().generation.load(std::memory_order_acquire);
+  const ArenaLeases::Acquired acquired = session->leases_.Acquire(channel, serving);
+  if (acquired.arena == nullptr) return session->NotLeased(acquired.closing);
+  return DeviceLease(std::move(session), acquired.arena, channel);
+}
+
+absl::Status Session::NotLeased(uint64_t closing) const {
+  if (gone()) return absl::UnavailableError(absl::StrCat("server '", server_, "' has ended"));
+  const auto state =
+      static_cast<ipc::ServerState>(status_page().state.load(std::memory_order_acquire));
+  const std::string where =
+      absl::StrCat("server '", server_, "' (", std::string(ipc::ServerStateName(state)), ")");
+  const int64_t now = ipc::MonotonicNs();
+  const std::optional<Hold> hold = ReadHold(status_page(), now);
+  const std::string when =
+      hold ? absl::StrCat("retry in ", (hold->until_ns - now) / 1'000'000 + 1, " ms")
+           : std::string("retry when Front::imported_generation has changed");
+  absl::Status status = absl::UnavailableError(
+      closing != 0 ? absl::StrCat("generation ", closing, " of ", where,
+                                  " is closing and gives no more leases: ", when)
+                   : absl::StrCat("no device arena of ", where,
+                                  " is mapped here, or its model has none: ", when));
+  if (hold) SetRetryAfter(status, hold->until_ns - now);
+  return status;
+}
+
+void Session::ReturnLease(LeasedArena* arena, uint64_t channel) {
+  // In a fork it is the parent's lease.
+  if (forked()) return;
+  if (leases_.Release(arena, channel)) ipc::SignalEventFd(wake_.get());
+}
+
+// ---- Calls -------------------------------------------------------------------------------------
 
 void Session::Answer(uint64_t call, absl::Status status, uint64_t channel) {
   std::unique_lock lock(mutex_);

@@ -1,8 +1,9 @@
 // A front's connection to one server: the control socket and the thread that
-// answers on it, the two pages, and the imported device arena.
+// answers on it, the two pages, and the imported device arenas.
 //
 // Thread safety: all functions may be called from any thread. The hot path
-// reads the pages and `event_word` and takes no lock.
+// reads the pages and `event_word` and takes no lock. Whatever the server is
+// told about arenas and leases, the thread says; others only wake it.
 #ifndef BATON_RUNTIME_FRONT_SESSION_H_
 #define BATON_RUNTIME_FRONT_SESSION_H_
 
@@ -13,21 +14,24 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "baton/device_lease.h"
 #include "baton/options.h"
 #include "baton/tensor.h"
 #include "ipc/control_socket.h"
-#include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
 #include "ipc/segment.h"
+#include "runtime/front/arena_leases.h"
 
 namespace baton::internal {
 
@@ -61,9 +65,15 @@ class Session {
   bool forked() const { return fork_epoch_ != ForkEpoch(); }
   static uint32_t ForkEpoch();
 
-  uint64_t imported_generation() const {
-    return imported_generation_.load(std::memory_order_acquire);
+  uint64_t imported_generation() const { return leases_.newest(); }
+  // The oldest generation that a reload is about to take away; 0: none.
+  uint64_t closing_generation() const {
+    return closing_generation_.load(std::memory_order_acquire);
   }
+
+  // A lease of `session`'s arena, in the name of a channel.
+  static absl::StatusOr<DeviceLease> Lease(std::shared_ptr<Session> session, uint64_t channel);
+  void ReturnLease(LeasedArena* arena, uint64_t channel);
 
   // Shares a channel's descriptors with the server; returns its number.
   struct ChannelFds {
@@ -90,14 +100,29 @@ class Session {
     uint64_t channel = 0;
   };
 
+  struct Notice {
+    GenerationEvent event;
+    uint64_t generation;
+  };
+
   Session(ipc::ControlSocket socket, const FrontOptions& options);
   absl::Status Handshake();
   absl::Status ReadWelcome(ipc::ControlMessage welcome);
+  // The thread. A turn waits for something and answers it; false: the end.
   void Run();
+  bool Turn();
   void Handle(ipc::ControlMessage message);
   void Import(ipc::ControlMessage message);
+  void StartClosing(uint64_t call, uint64_t generation);
+  void KeepGeneration(uint64_t generation);
   void CloseImports(uint64_t generation);
-  void AnswerLeases(uint64_t call, uint64_t generation);
+  void SendDue();
+  void SendLeases(const ArenaLeases::Answer& answer);
+  void SendImportsClosed(uint64_t generation);
+  absl::Status NotLeased(uint64_t closing) const;
+  // What becomes of generations, for closing_generation() and the callback.
+  void Note(GenerationEvent event, uint64_t generation);
+  void NoteReaped();
   void Answer(uint64_t call, absl::Status status, uint64_t channel);
   void MarkGone();
   absl::Status Send(capnp::MessageBuilder& message, std::span<const int> fds = {});
@@ -115,15 +140,19 @@ class Session {
 
   std::atomic<bool> gone_{false};
   std::atomic<uint32_t> event_word_{0};
-  std::atomic<uint64_t> imported_generation_{0};
-  std::unique_ptr<ipc::ImportedArena> imported_;  // the thread's
+  ArenaLeases leases_;
+  std::atomic<uint64_t> closing_generation_{0};
+  std::set<uint64_t> closing_;   // announced; the thread's
+  std::vector<Notice> notices_;  // to be given to the callback; the thread's
+  bool* destroyed_ = nullptr;    // set where the thread itself ends *this; the thread's
 
   std::mutex mutex_;
   std::condition_variable answered_;
   std::map<uint64_t, PendingCall> pending_;
   uint64_t next_call_ = 1;
 
-  ipc::UniqueFd stop_;  // eventfd
+  ipc::UniqueFd wake_;  // eventfd: leases to tell of, or the end
+  std::atomic<bool> stopping_{false};
   std::thread thread_;
   ipc::UniqueFd life_;
   std::optional<ipc::ChildProcess> own_server_;

@@ -1,14 +1,17 @@
 #include "tests/runtime/front/fake_server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "capnp/message.h"
 
 #include "ipc/eventfd.h"
@@ -120,6 +123,12 @@ void FakeServer::Run() {
       auto accepted = Must(listener_.Accept());
       if (accepted) sockets_.push_back(*std::move(accepted));
     }
+    std::vector<std::function<void()>> commands;
+    {
+      const std::lock_guard lock(mutex_);
+      commands.swap(commands_);
+    }
+    for (const std::function<void()>& command : commands) command();
     if (hold_answers_) continue;
     std::vector<std::pair<uint64_t, uint64_t>> late;
     {
@@ -177,7 +186,94 @@ void FakeServer::Answer(ipc::ControlSocket& socket, ipc::ControlMessage message)
     Must(socket.Send(answer));
   } else if (asked.isCloseChannel()) {
     closed_.fetch_add(1);
+  } else {
+    Note(message);
   }
+}
+
+void FakeServer::Note(const ipc::ControlMessage& message) {
+  const schema::Envelope::Reader envelope = message.envelope();
+  std::string text;
+  if (envelope.isImported()) {
+    const absl::Status status = ipc::ReadStatus(envelope.getImported().getError());
+    text = absl::StrCat(status.ok() ? "imported " : "not imported ",
+                        envelope.getImported().getGeneration());
+  } else if (envelope.isImportsClosed()) {
+    text = absl::StrCat("closed ", envelope.getImportsClosed().getGeneration());
+  } else if (envelope.isLeases()) {
+    const auto leases = envelope.getLeases();
+    text = absl::StrCat("leases ", envelope.getCall(), " of ", leases.getGeneration(), ":");
+    for (const auto held : leases.getHeld()) {
+      absl::StrAppend(&text, " ", held.getChannel(), "x", held.getCount());
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  said_.push_back(std::move(text));
+  heard_.notify_all();
+}
+
+std::vector<std::string> FakeServer::Said() const {
+  const std::lock_guard lock(mutex_);
+  return said_;
+}
+
+bool FakeServer::AwaitSaid(size_t count) const {
+  std::unique_lock lock(mutex_);
+  return heard_.wait_for(lock, std::chrono::minutes(1), [&] { return said_.size() >= count; });
+}
+
+bool FakeServer::AwaitLast(const std::string& text) const {
+  std::unique_lock lock(mutex_);
+  return heard_.wait_for(lock, std::chrono::minutes(1),
+                         [&] { return !said_.empty() && said_.back() == text; });
+}
+
+void FakeServer::Post(std::function<void()> command) {
+  {
+    const std::lock_guard lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  Wake();
+}
+
+void FakeServer::OfferArena(const ipc::ArenaExport& arena) {
+  const int fd = ::fcntl(arena.fd.get(), F_DUPFD_CLOEXEC, 0);
+  Post([this, fd, bytes = arena.bytes, generation = arena.generation] {
+    const ipc::UniqueFd owned(fd);
+    capnp::MallocMessageBuilder message;
+    auto offer = message.initRoot<schema::Envelope>().initImportArena();
+    offer.setGeneration(generation);
+    offer.setBytes(bytes);
+    for (ipc::ControlSocket& socket : sockets_) {
+      static_cast<void>(socket.Send(message, std::span(&fd, 1)));
+    }
+  });
+}
+
+void FakeServer::SayClosing(uint64_t generation, uint64_t call) {
+  Post([this, generation, call] {
+    capnp::MallocMessageBuilder message;
+    auto envelope = message.initRoot<schema::Envelope>();
+    envelope.setCall(call);
+    envelope.initGenerationClosing().setGeneration(generation);
+    for (ipc::ControlSocket& socket : sockets_) static_cast<void>(socket.Send(message));
+  });
+}
+
+void FakeServer::SayKept(uint64_t generation) {
+  Post([this, generation] {
+    capnp::MallocMessageBuilder message;
+    message.initRoot<schema::Envelope>().initGenerationKept().setGeneration(generation);
+    for (ipc::ControlSocket& socket : sockets_) static_cast<void>(socket.Send(message));
+  });
+}
+
+void FakeServer::SayCloseImports(uint64_t generation) {
+  Post([this, generation] {
+    capnp::MallocMessageBuilder message;
+    message.initRoot<schema::Envelope>().initCloseImports().setGeneration(generation);
+    for (ipc::ControlSocket& socket : sockets_) static_cast<void>(socket.Send(message));
+  });
 }
 
 std::shared_ptr<internal::Session> FakeServer::Connect(const FrontOptions& options) {

@@ -8,6 +8,7 @@
 #define BATON_TESTS_RUNTIME_FRONT_FAKE_SERVER_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,6 +25,7 @@
 #include "baton/tensor.h"
 #include "ipc/channel_layout.h"
 #include "ipc/control_socket.h"
+#include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/segment.h"
 #include "ipc/unique_fd.h"
@@ -89,6 +91,20 @@ class FakeServer {
   // Ends as a supervisor that was killed: connections close, nothing is said.
   void Die();
 
+  // ---- device arenas and leases, as a supervisor says and hears of them
+  // Sends one message to every front, once it is connected.
+  void OfferArena(const ipc::ArenaExport& arena);
+  void SayClosing(uint64_t generation, uint64_t call);
+  void SayKept(uint64_t generation);
+  void SayCloseImports(uint64_t generation);
+  // What fronts have said about arenas, in words: "imported 1", "leases 7 of 1:
+  // 3x2" (call 7, two of channel 3), "closed 1".
+  std::vector<std::string> Said() const;
+  // Waits until it is at least so much; false after a minute.
+  bool AwaitSaid(size_t count) const;
+  // The same, until this is the last of it.
+  bool AwaitLast(const std::string& text) const;
+
   // From now on answers openChannel only when ReleaseAnswers is called.
   void HoldAnswers() { hold_answers_ = true; }
   void ReleaseAnswers();
@@ -103,6 +119,9 @@ class FakeServer {
   };
   void Run();
   void Answer(ipc::ControlSocket& socket, ipc::ControlMessage message);
+  void Note(const ipc::ControlMessage& message);
+  // Has the thread do it.
+  void Post(std::function<void()> command);
   void Wake();
 
   Signature signature_;
@@ -120,7 +139,10 @@ class FakeServer {
   mutable std::mutex mutex_;
   std::vector<Kept> channels_;                          // guarded by mutex_
   std::vector<std::pair<uint64_t, uint64_t>> waiting_;  // call, channel; guarded by mutex_
-  std::vector<ipc::ControlSocket> sockets_;             // the thread's
+  std::vector<std::function<void()>> commands_;         // guarded by mutex_
+  std::vector<std::string> said_;                       // guarded by mutex_
+  mutable std::condition_variable heard_;
+  std::vector<ipc::ControlSocket> sockets_;  // the thread's
   std::thread thread_;
 };
 

@@ -12,9 +12,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "baton/device_lease.h"
 #include "baton/options.h"
 #include "baton/request.h"
 #include "baton/response.h"
+#include "baton/retry_after.h"
 #include "baton/tensor.h"
 
 namespace baton {
@@ -44,7 +46,8 @@ struct Outcome {
 //   CANCELLED           only from a Cancel of the model's side; see Cancel
 //   ABORTED             its worker died after it had started: it may have had effects
 //   UNAVAILABLE         it was not started and cannot be in time (server gone, or in a
-//                       reload whose expected gap is longer than its deadline)
+//                       reload whose expected gap is longer than its deadline:
+//                       RetryAfter(status) says when to try again)
 //   DATA_LOSS           the worker wrote nonsense into its segment; open a new channel
 // and with whatever status the model returned.
 //
@@ -94,6 +97,12 @@ class Channel {
   // it has not started it; its blocks come back when that is certain.
   // NOT_FOUND when it has ended already or never was.
   absl::Status Cancel(Ticket ticket);
+
+  // A claim on the device memory of the generation that serves, with
+  // FrontOptions::import_device. UNAVAILABLE while none is mapped or it is
+  // about to be replaced; RetryAfter says when to try again, where that is
+  // known. FAILED_PRECONDITION without import_device. Cost: a short mutex.
+  absl::StatusOr<DeviceLease> LeaseDevice();
 
   // Requests submitted whose end was not yet given out.
   uint32_t outstanding() const;

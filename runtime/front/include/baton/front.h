@@ -63,9 +63,12 @@ class Front {
   uint64_t generation() const;
   // "SERVING", "STAGING", ...; "GONE" when the server has ended. Costs a load.
   std::string_view state() const;
-  // With import_device: the generation whose device arena is mapped here, 0
-  // when none is.
+  // With import_device: the newest generation whose device arena is mapped
+  // here to stay, 0 when none is.
   uint64_t imported_generation() const;
+  // The generation that a reload is about to take away, 0 when none is: see
+  // FrontOptions::on_generation. Costs a load.
+  uint64_t closing_generation() const;
 
  private:
   explicit Front(std::shared_ptr<internal::Session> session);

@@ -3,11 +3,24 @@
 #define BATON_OPTIONS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/time/time.h"
 
 namespace baton {
+
+// What becomes of a generation. Each kClosing is followed by one kKept or one
+// kClosed, unless the server ends.
+enum class GenerationEvent {
+  // A reload is about to replace it, or its worker has died. No new lease of
+  // its device memory is given; return those that there are.
+  kClosing,
+  // The reload was called off: it serves on, leases are given again.
+  kKept,
+  // It is gone, and nothing of it is mapped here any more.
+  kClosed,
+};
 
 struct FrontOptions {
   // Where servers are looked up; empty: $XDG_RUNTIME_DIR/baton, or
@@ -18,6 +31,13 @@ struct FrontOptions {
   // Map each generation's device arena into this process, for reading. A
   // service that takes its results on the host has no use for it.
   bool import_device = false;
+  // Called with what becomes of each generation, in order. Front::
+  // closing_generation says the same to who rather polls.
+  // Runs on the front's own thread, which answers the server: it must not
+  // block, and must not destroy the Front or its last handle of a launched
+  // server (that waits for the server, which waits for this thread). It may
+  // return leases. What it throws is swallowed.
+  std::function<void(GenerationEvent event, uint64_t generation)> on_generation;
 };
 
 struct LaunchOptions {

@@ -1,0 +1,151 @@
+#include "runtime/front/arena_leases.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace baton::internal {
+
+LeasedArena* ArenaLeases::Find(uint64_t generation) const {
+  for (const std::unique_ptr<LeasedArena>& arena : arenas_) {
+    if (arena->generation() == generation) return arena.get();
+  }
+  return nullptr;
+}
+
+void ArenaLeases::NoteNewest() {
+  uint64_t newest = 0;
+  for (const std::unique_ptr<LeasedArena>& arena : arenas_) {
+    if (!arena->close_asked_ && !gone_) newest = std::max(newest, arena->generation());
+  }
+  newest_.store(newest, std::memory_order_release);
+}
+
+bool ArenaLeases::Add(std::unique_ptr<ipc::ImportedArena> arena) {
+  const std::lock_guard lock(mutex_);
+  if (Find(arena->generation()) != nullptr) return false;
+  arenas_.push_back(std::unique_ptr<LeasedArena>(new LeasedArena(std::move(arena))));
+  NoteNewest();
+  return true;
+}
+
+bool ArenaLeases::Maps(uint64_t generation) const {
+  const std::lock_guard lock(mutex_);
+  return Find(generation) != nullptr;
+}
+
+bool ArenaLeases::StartClosing(uint64_t generation, uint64_t call) {
+  const std::lock_guard lock(mutex_);
+  LeasedArena* arena = Find(generation);
+  if (arena == nullptr) return false;
+  // SYNC: leases_closing. No lease is given after this, so what is counted
+  // later, under the same mutex, can only fall.
+  arena->open_ = false;
+  arena->call_ = call;
+  arena->owed_ = call != 0;
+  return true;
+}
+
+void ArenaLeases::Keep(uint64_t generation) {
+  const std::lock_guard lock(mutex_);
+  LeasedArena* arena = Find(generation);
+  if (arena == nullptr || arena->close_asked_) return;
+  arena->open_ = true;
+  arena->call_ = 0;
+  arena->owed_ = false;
+}
+
+bool ArenaLeases::AskToClose(uint64_t generation) {
+  const std::lock_guard lock(mutex_);
+  LeasedArena* arena = Find(generation);
+  if (arena == nullptr) return false;
+  arena->open_ = false;  // SYNC: leases_closing
+  arena->close_asked_ = true;
+  arena->owed_ = true;  // who says what it holds is not taken for one that hangs
+  NoteNewest();
+  return true;
+}
+
+ArenaLeases::Due ArenaLeases::TakeDue() {
+  Due due;
+  Arenas free;
+  {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = arenas_.size(); i-- > 0;) {
+      LeasedArena& arena = *arenas_[i];
+      if (arena.close_asked_ && arena.held_.empty()) {
+        due.closed.push_back(arena.generation());
+        free.push_back(std::move(arenas_[i]));
+        arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
+      } else if (std::exchange(arena.owed_, false)) {
+        due.answers.push_back(
+            {.call = arena.call_, .generation = arena.generation(), .held = arena.held_});
+      }
+    }
+  }
+  return due;  // `free` goes first: what is called closed is unmapped
+}
+
+void ArenaLeases::ServerGone() {
+  Arenas free;
+  const std::lock_guard lock(mutex_);
+  gone_ = true;
+  const auto leased = std::partition(arenas_.begin(), arenas_.end(),
+                                     [](const auto& arena) { return !arena->held_.empty(); });
+  std::move(leased, arenas_.end(), std::back_inserter(free));
+  arenas_.erase(leased, arenas_.end());
+  NoteNewest();
+}
+
+void ArenaLeases::Abandon() {
+  for (std::unique_ptr<LeasedArena>& arena : arenas_) static_cast<void>(arena.release());
+}
+
+ArenaLeases::Acquired ArenaLeases::Acquire(uint64_t channel, uint64_t serving) {
+  const std::lock_guard lock(mutex_);
+  Acquired acquired;
+  if (gone_) return acquired;
+  LeasedArena* best = nullptr;
+  for (const std::unique_ptr<LeasedArena>& arena : arenas_) {
+    const uint64_t generation = arena->generation();
+    if (!arena->open_) {
+      acquired.closing = std::max(acquired.closing, generation);
+    } else if (best == nullptr || generation == serving ||
+               (best->generation() != serving && generation > best->generation())) {
+      best = arena.get();
+    }
+  }
+  if (best == nullptr) return acquired;
+  acquired.arena = best;
+  for (HeldLeases& held : best->held_) {
+    if (held.channel == channel) {
+      ++held.count;
+      return acquired;
+    }
+  }
+  best->held_.push_back({.channel = channel, .count = 1});
+  return acquired;
+}
+
+bool ArenaLeases::Release(LeasedArena* arena, uint64_t channel) {
+  std::unique_ptr<LeasedArena> last;  // unmapped after the mutex
+  const std::lock_guard lock(mutex_);
+  const auto held = std::ranges::find(arena->held_, channel, &HeldLeases::channel);
+  if (--held->count == 0) {
+    *held = arena->held_.back();
+    arena->held_.pop_back();
+  }
+  if (gone_) {
+    if (!arena->held_.empty()) return false;
+    const auto own = std::ranges::find(arenas_, arena, &std::unique_ptr<LeasedArena>::get);
+    last = std::move(*own);
+    arenas_.erase(own);
+    return false;
+  }
+  // SYNC: leases_closing. Either the look at what is held comes after this, or
+  // the flag is found by the next one, which the caller asks for.
+  if (arena->call_ == 0 && !arena->close_asked_) return false;
+  arena->owed_ = true;
+  return true;
+}
+
+}  // namespace baton::internal

@@ -1,0 +1,108 @@
+// The device arenas that a front has mapped, and who leases them.
+//
+// Thread safety: Acquire, Release and newest() may be called from any thread;
+// everything else belongs to the session's thread. One short mutex orders
+// them all: a lease is either in what TakeDue tells, or refused, or its end
+// is told later. No function makes a system call in steady state; the two
+// that end a mapping do (TakeDue, Release after the server's end).
+//
+// Invariants
+// 1. An arena is mapped for as long as a lease of it lives, whatever else ends.
+// 2. Leases are given of open arenas only. One stops being open before what it
+//    holds is counted for an answer, so the count only falls from then on.
+// 3. A release that changes what the server was told leaves `owed` behind,
+//    under the mutex, and the caller is told to wake the session's thread.
+#ifndef BATON_RUNTIME_FRONT_ARENA_LEASES_H_
+#define BATON_RUNTIME_FRONT_ARENA_LEASES_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "ipc/device.h"
+
+namespace baton::internal {
+
+// The leases of one channel on one arena.
+struct HeldLeases {
+  uint64_t channel = 0;
+  uint32_t count = 0;
+};
+
+// One generation's arena; stays where it is while it is leased.
+class LeasedArena {
+ public:
+  uint64_t generation() const { return arena_->generation(); }
+  std::span<const std::byte> bytes() const { return arena_->bytes(); }
+
+ private:
+  friend class ArenaLeases;
+  explicit LeasedArena(std::unique_ptr<ipc::ImportedArena> arena) : arena_(std::move(arena)) {}
+
+  const std::unique_ptr<ipc::ImportedArena> arena_;
+  // Guarded by the mutex of ArenaLeases.
+  std::vector<HeldLeases> held_;  // channels that lease nothing are not in it
+  bool open_ = true;
+  bool close_asked_ = false;  // unmap it with the last lease
+  bool owed_ = false;         // the server has not been told what holds now
+  uint64_t call_ = 0;         // the server's question, 0: none that awaits more
+};
+
+class ArenaLeases {
+ public:
+  struct Answer {
+    uint64_t call = 0;
+    uint64_t generation = 0;
+    std::vector<HeldLeases> held;
+  };
+  struct Due {
+    std::vector<Answer> answers;
+    std::vector<uint64_t> closed;  // generations that are not mapped any more
+  };
+  struct Acquired {
+    LeasedArena* arena = nullptr;
+    uint64_t closing = 0;  // without one: a generation that is mapped, but closing
+  };
+
+  // Takes over a new arena. False when there is one of its generation already.
+  bool Add(std::unique_ptr<ipc::ImportedArena> arena);
+  bool Maps(uint64_t generation) const;
+  // No new leases; `call` (0: nobody asked) is owed an answer now, and one
+  // whenever what it said has changed. False when nothing of it is mapped.
+  bool StartClosing(uint64_t generation, uint64_t call);
+  // Leases again.
+  void Keep(uint64_t generation);
+  // As StartClosing, for good: it goes with its last lease.
+  bool AskToClose(uint64_t generation);
+  // Unmaps what can go, then says what is to be told.
+  Due TakeDue();
+  // Nobody is left to be told: no more leases, arenas go with their last one.
+  void ServerGone();
+  // In a fork the mappings are not there, and something else may be.
+  void Abandon();
+
+  // Of generation `serving` if that is open, else of the newest one.
+  Acquired Acquire(uint64_t channel, uint64_t serving);
+  // True when the session's thread has something to tell.
+  bool Release(LeasedArena* arena, uint64_t channel);
+
+  // The newest generation that is mapped to stay; 0: none.
+  uint64_t newest() const { return newest_.load(std::memory_order_acquire); }
+
+ private:
+  using Arenas = std::vector<std::unique_ptr<LeasedArena>>;
+  LeasedArena* Find(uint64_t generation) const;
+  void NoteNewest();
+
+  mutable std::mutex mutex_;
+  Arenas arenas_;  // guarded by mutex_
+  bool gone_ = false;
+  std::atomic<uint64_t> newest_{0};
+};
+
+}  // namespace baton::internal
+
+#endif  // BATON_RUNTIME_FRONT_ARENA_LEASES_H_

@@ -1,0 +1,44 @@
+#include "baton/device_lease.h"
+
+#include <utility>
+
+#include "runtime/front/arena_leases.h"
+#include "runtime/front/session.h"
+
+namespace baton {
+
+DeviceLease::DeviceLease(std::shared_ptr<internal::Session> session, internal::LeasedArena* arena,
+                         uint64_t channel)
+    : session_(std::move(session)), arena_(arena), channel_(channel) {}
+
+DeviceLease::DeviceLease(DeviceLease&& other) noexcept
+    : session_(std::move(other.session_)),
+      arena_(std::exchange(other.arena_, nullptr)),
+      channel_(other.channel_) {}
+
+DeviceLease& DeviceLease::operator=(DeviceLease&& other) noexcept {
+  if (this != &other) {
+    Reset();
+    session_ = std::move(other.session_);
+    arena_ = std::exchange(other.arena_, nullptr);
+    channel_ = other.channel_;
+  }
+  return *this;
+}
+
+DeviceLease::~DeviceLease() { Reset(); }
+
+void DeviceLease::Reset() {
+  if (arena_ == nullptr) return;
+  session_->ReturnLease(std::exchange(arena_, nullptr), channel_);
+  session_.reset();
+}
+
+uint64_t DeviceLease::generation() const { return arena_ == nullptr ? 0 : arena_->generation(); }
+
+std::span<const std::byte> DeviceLease::bytes() const {
+  if (arena_ == nullptr || session_->forked()) return {};
+  return arena_->bytes();
+}
+
+}  // namespace baton
