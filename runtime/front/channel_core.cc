@@ -351,6 +351,7 @@ absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int6
   slot.deadline_ns = deadline;
   slot.idempotent = options.idempotent;
   slot.retried = false;
+  slot.withdrawn = false;
   slot.resubmits = 0;
   slot.id = next_serial_++ << kSlotBits | index;
   slot.user = User::kPending;
@@ -379,6 +380,15 @@ void ChannelCore::Publish(Slot& slot) {
   });
   BATON_CRASH_POINT("front.entry_published");
   ipc::WakeWorkerIfSleeping(session_->worker_page().sleeping, session_->doorbell_fd());
+}
+
+void ChannelCore::Republish(Slot& slot) {
+  // Whoever saw this flag has answered, or is dead. Relaxed: the entry is
+  // published after it.
+  auto* header = reinterpret_cast<ipc::RequestBlockHeader*>(RequestBytes(slot.request));
+  header->cancelled.store(0, std::memory_order_relaxed);
+  slot.withdrawn = false;
+  Publish(slot);
 }
 
 absl::StatusOr<uint64_t> ChannelCore::Submit(uint32_t index, const CallOptions& options) {

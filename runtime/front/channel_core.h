@@ -120,13 +120,14 @@ class ChannelCore {
     bool has_response = false;
     bool listed = false;  // goes to ready_ when it ends (not a Call)
     bool idempotent = false;
-    bool retried = false;   // after its worker's death
-    uint8_t resubmits = 0;  // with a larger response block
+    bool retried = false;    // after its worker's death
+    bool withdrawn = false;  // cancelled because of a hold; taken or not, the worker decides
+    uint8_t resubmits = 0;   // with a larger response block
     ipc::BlockAllocator::Block request;
     ipc::BlockAllocator::Block response;
     uint64_t sequence = 0;
     int64_t deadline_ns = 0;
-    absl::Status status;
+    absl::Status status;  // kReady: how it ended; withdrawn: how it ends unless it was started
     ResponseLayout* layout = nullptr;
     std::vector<TensorView> views;
     uint64_t generation = 0;
@@ -161,6 +162,8 @@ class ChannelCore {
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
   void Publish(Slot& slot);
+  // Publishes it once more. No worker has to do with the slot now.
+  void Republish(Slot& slot);
 
   // Completions.
   bool ReadCompletions();
@@ -177,8 +180,13 @@ class ChannelCore {
   void FailAll(const absl::Status& status);
   void Poison(const std::string& what);
 
+  // Whether any worker has begun with it, as far as is known.
+  static bool WasStarted(const Slot& slot, uint64_t taken);
+
   // What is looked at when nothing is coming in.
   void CheckRest(int64_t now);
+  // Fails at once what waits and cannot survive a hold that has begun.
+  void WithdrawForHold(int64_t now);
   // Gets back what nobody has come for: for who finds no room.
   void Reclaim();
   void Settle();
@@ -221,7 +229,8 @@ class ChannelCore {
   absl::Status broken_;  // why nothing works any more
   int64_t earliest_deadline_ns_ = INT64_MAX;
   uint32_t polls_ = 0;
-  bool armed_ = false;  // an event loop waits on event_
+  bool armed_ = false;       // an event loop waits on event_
+  uint32_t hold_epoch_ = 0;  // of the status page, when holds were looked at last
   uint64_t settled_reaped_ = 0;
   uint64_t settled_resume_ = 0;
 };

@@ -8,14 +8,12 @@
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "runtime/front/channel_core.h"
+#include "runtime/front/hold.h"
 
 namespace baton::internal {
 namespace {
 
 constexpr size_t kMaxErrorText = 4096;
-constexpr int kSpinsPerClock = 32;
-constexpr uint32_t kPollsPerCheck = 64;
-constexpr int64_t kLongestSleepNs = 1'000'000'000;
 
 // Text from another process, for terminals and logs: without control characters.
 std::string Printable(std::string text) {
@@ -75,6 +73,8 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
   }
   if (code == absl::StatusCode::kResourceExhausted && RetryLarger(slot, entry.needed_bytes)) return;
   absl::Status status(code, ErrorText(slot, entry));
+  // Not the model's word: a worker skipped what was withdrawn.
+  if (code == absl::StatusCode::kCancelled && slot.withdrawn) status = std::move(slot.status);
   EndRing(at);
   FinishUser(at, std::move(status));
 }
@@ -127,7 +127,7 @@ bool ChannelCore::RetryLarger(Slot& slot, uint64_t needed_bytes) {
   // The next request of these shapes starts with what this one needed.
   slot.plan->response_granules = std::max(slot.plan->response_granules, granules);
   ++slot.resubmits;
-  Publish(slot);
+  Republish(slot);
   return true;
 }
 
@@ -242,6 +242,7 @@ void ChannelCore::CheckRest(int64_t now) {
   if (!broken_.ok()) return;
   Settle();
   if (session_->gone()) ServerGone();
+  WithdrawForHold(now);
   if (now >= earliest_deadline_ns_) ExpireBefore(now);
 }
 
@@ -257,13 +258,53 @@ void ChannelCore::ExpireBefore(int64_t now) {
     // For the words only; SYNC: request_taken.
     const uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
     Detach(slot);
-    FinishUser(i, absl::DeadlineExceededError(absl::StrCat(
-                      "no answer from server '", session_->server(), "' in time; the request ",
-                      Before(slot.sequence, taken) ? "was started" : "had not been started",
-                      " (server state ",
-                      std::string(ipc::ServerStateName(static_cast<ipc::ServerState>(
-                          session_->status_page().state.load(std::memory_order_relaxed)))),
-                      ")")));
+    FinishUser(
+        i, absl::DeadlineExceededError(absl::StrCat(
+               "no answer from server '", session_->server(), "' in time; the request ",
+               WasStarted(slot, taken) ? "was started" : "had not been started", " (server state ",
+               std::string(ipc::ServerStateName(static_cast<ipc::ServerState>(
+                   session_->status_page().state.load(std::memory_order_relaxed)))),
+               ")")));
+  }
+}
+
+bool ChannelCore::WasStarted(const Slot& slot, uint64_t taken) {
+  return Before(slot.sequence, taken) || slot.retried || slot.resubmits > 0;
+}
+
+void ChannelCore::WithdrawForHold(int64_t now) {
+  if (!broken_.ok()) return;
+  const ipc::StatusPage& page = session_->status_page();
+  const uint32_t epoch = page.epoch.load(std::memory_order_acquire);  // SYNC: status_changed
+  if (epoch == hold_epoch_) return;
+  const std::optional<Hold> hold = ReadHold(page, now);
+  // Changing right now: its next epoch wakes who sleeps, and is looked at then.
+  if (page.epoch.load(std::memory_order_acquire) != epoch) return;
+  hold_epoch_ = epoch;
+  if (!hold || unfinished_ == 0) return;
+  // What was started before this is left alone. SYNC: request_taken
+  uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
+  bool any = false;
+  for (Slot& slot : slots_) {
+    if (slot.user != User::kPending || slot.withdrawn || slot.deadline_ns >= hold->until_ns ||
+        WasStarted(slot, taken)) {
+      continue;
+    }
+    slot.withdrawn = true;
+    slot.status = NotBeforeTheHoldEnds(session_->server(), *hold, now);
+    Detach(slot);
+    any = true;
+  }
+  if (!any) return;
+  // SYNC: request_cancelled, as in ServerGone: what does not show as taken now
+  // never starts. What does was taken meanwhile: its worker runs it, or has
+  // found it cancelled, and says which.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  taken = worker_state().taken.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    if (slot.user != User::kPending || !slot.withdrawn || WasStarted(slot, taken)) continue;
+    FinishUser(i, std::move(slot.status));
   }
 }
 
@@ -277,7 +318,7 @@ void ChannelCore::LoseBefore(uint64_t boundary) {
     if (!slot.outstanding || !Before(slot.sequence, boundary)) continue;
     if (slot.user == User::kPending && slot.idempotent && !slot.retried) {
       slot.retried = true;
-      Publish(slot);
+      Republish(slot);
       continue;
     }
     const bool pending = slot.user == User::kPending;
@@ -339,132 +380,13 @@ void ChannelCore::ServerGone() {
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     if (slots_[i].user != User::kPending) continue;
     FinishUser(
-        i, Before(slots_[i].sequence, taken)
+        i, WasStarted(slots_[i], taken)
                ? absl::AbortedError(absl::StrCat(
                      server, " after its worker had started this request; it may have had effects"))
                : absl::UnavailableError(absl::StrCat(server, " before this request was started")));
   }
   broken_ =
       absl::UnavailableError(absl::StrCat(server, ": attach again when it has been restarted"));
-}
-
-// ---- Waiting -----------------------------------------------------------------------------------
-
-template <typename Done>
-void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
-  const ipc::WorkerState& worker = worker_state();
-  const ipc::StatusPage& status = session_->status_page();
-  // Everything that is waited for, as it was before the last look at it.
-  const uint32_t wakes = worker.wake_count.load(std::memory_order_acquire);
-  const uint32_t epoch = status.epoch.load(std::memory_order_acquire);  // SYNC: status_changed
-  const uint32_t event = session_->event_word().load(std::memory_order_acquire);
-  // SYNC: front_sleeps. The flag, a full fence, then the last look.
-  front_state().sleeping.store(ipc::kFrontOnFutex, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  const int64_t now = ipc::MonotonicNs();
-  CheckRest(now);
-  if (!done() && broken_.ok() && !completions_.Ready()) {
-    const ipc::FutexWord words[] = {
-        {&worker.wake_count, wakes}, {&status.epoch, epoch}, {&session_->event_word(), event}};
-    ipc::FutexWaitAny(words, std::min({deadline_ns, earliest_deadline_ns_, now + kLongestSleepNs}));
-  }
-  // An event loop that armed the eventfd before this call still counts on it.
-  front_state().sleeping.store(armed_ ? ipc::kFrontOnEventFd : ipc::kFrontAwake,
-                               std::memory_order_relaxed);
-  if (armed_) {
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // SYNC: front_sleeps
-    if (completions_.Ready()) ipc::SignalEventFd(event_.get());
-  }
-}
-
-template <typename Done>
-bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
-  const int64_t began = now;
-  bool slept = false;
-  for (;;) {
-    const int64_t spin_until = now + spin_.budget_ns();
-    do {
-      for (int i = 0; i < kSpinsPerClock; ++i) {
-        if (completions_.Ready()) ReadCompletions();
-        if (done()) {
-          if (now != began) spin_.Observe(ipc::MonotonicNs() - began, slept);
-          return true;
-        }
-        ipc::SpinPause();
-      }
-      now = ipc::MonotonicNs();
-    } while (now < spin_until && now < deadline_ns && now < earliest_deadline_ns_);
-    CheckRest(now);
-    if (done()) {
-      spin_.Observe(now - began, slept);
-      return true;
-    }
-    if (now >= deadline_ns || !broken_.ok()) return false;
-    Sleep(done, deadline_ns);
-    slept = true;
-    now = ipc::MonotonicNs();
-  }
-}
-
-absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
-                                           bool* accepted) {
-  if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  const int64_t now = ipc::MonotonicNs();
-  if (absl::Status status = Start(index, options, now); !status.ok()) return status;
-  *accepted = true;
-  --handles_;
-  Slot& slot = slots_[index];
-  slot.listed = false;
-  WaitUntil([&slot] { return slot.user == User::kReady; }, now, INT64_MAX);
-  if (slot.user != User::kReady) FinishUser(index, broken_);  // nothing will come any more
-  if (absl::Status status = TakeOutcome(index); !status.ok()) return status;
-  return index;
-}
-
-std::optional<uint32_t> ChannelCore::Poll() {
-  if (session_->forked()) return std::nullopt;
-  ReadCompletions();
-  // Where nothing came, a look at the clock costs nobody anything; where
-  // something always comes, deadlines count all the same.
-  if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
-  const uint32_t index = PopReady();
-  if (index == kNoSlot) return std::nullopt;
-  return index;
-}
-
-std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
-  if (session_->forked()) return std::nullopt;
-  ReadCompletions();
-  // As in Poll: deadlines count also where something always comes.
-  if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
-  if (ready_head_ == kNoSlot && unfinished_ > 0) {
-    const int64_t now = ipc::MonotonicNs();
-    const int64_t longest = std::max<int64_t>(absl::ToInt64Nanoseconds(timeout), 0);
-    const int64_t deadline = longest > INT64_MAX - now ? INT64_MAX : now + longest;
-    WaitUntil([this] { return ready_head_ != kNoSlot; }, now, deadline);
-  }
-  const uint32_t index = PopReady();
-  if (index == kNoSlot) return std::nullopt;
-  return index;
-}
-
-bool ChannelCore::Arm() {
-  if (!event_ || session_->forked()) return true;
-  // SYNC: front_sleeps
-  front_state().sleeping.store(ipc::kFrontOnEventFd, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  ReadCompletions();
-  CheckRest(ipc::MonotonicNs());
-  armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok();
-  if (!armed_) front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
-  return !armed_;
-}
-
-void ChannelCore::ClearEvent() {
-  if (!event_ || session_->forked()) return;
-  armed_ = false;
-  front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
-  ipc::DrainEventFd(event_.get());
 }
 
 }  // namespace baton::internal

@@ -268,6 +268,82 @@ TEST_F(WorkerDeaths, AnIdempotentRequestIsRetriedOnce) {
   EXPECT_TRUE(absl::IsAborted(outcomes_[0].response.status()));
 }
 
+// Nobody waits for them any more: they are not run again.
+TEST_F(WorkerDeaths, WhatWasCancelledOrHasExpiredIsNotRetried) {
+  const ChannelOptions options = Small();
+  Channel channel = server_.Open(options);
+  { const StepWorker worker(server_, 0, 1, model_); }
+  const Ticket cancelled = *channel.Submit(Vector(channel, 2, 1), {.idempotent = true});
+  ASSERT_TRUE(
+      channel.Submit(Vector(channel, 2, 1), {.timeout = absl::ZeroDuration(), .idempotent = true})
+          .ok());
+  RawWorker(server_, 0).state().taken.store(2);
+  ASSERT_TRUE(channel.Cancel(cancelled).ok());
+  Poll(channel);
+  server_.ShowReaped(1);
+  Poll(channel);
+  EXPECT_EQ(channel.free_request_bytes(), options.request_arena_bytes) << "still in the ring";
+  StepWorker successor(server_, 0, 2, model_);
+  successor.StepAll();
+  Poll(channel);
+  EXPECT_EQ(model_.runs(), 0);
+  ASSERT_EQ(outcomes_.size(), 1u);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(outcomes_[0].response.status()));
+}
+
+// It was started once: "not started" would be a lie when the server ends.
+TEST_F(WorkerDeaths, ARetryThatWaitsWasStarted) {
+  Channel channel = server_.Open(Small());
+  { const StepWorker worker(server_, 0, 1, model_); }
+  const Ticket retried = *channel.Submit(Vector(channel, 2, 1), {.idempotent = true});
+  ASSERT_TRUE(channel.Submit(Vector(channel, 2, 1), {.idempotent = true}).ok());
+  RawWorker(server_, 0).state().taken.store(1);
+  server_.ShowReaped(1);
+  Poll(channel);
+  EXPECT_TRUE(outcomes_.empty());
+  server_.Die();
+  while (outcomes_.size() < 2) Poll(channel);
+  for (const Outcome& outcome : outcomes_) {
+    const absl::Status status = outcome.response.status();
+    EXPECT_TRUE(outcome.ticket == retried ? absl::IsAborted(status) : absl::IsUnavailable(status))
+        << status;
+  }
+}
+
+// Host blocks outlive workers: views stay what they are across reloads, until
+// they are released, whichever first.
+TEST_F(WorkerDeaths, ResponsesStayValidAcrossReloads) {
+  const ChannelOptions options = Small();
+  Channel channel = server_.Open(options);
+  std::vector<Response> held;
+  for (uint64_t generation = 1; generation <= 3; ++generation) {
+    {
+      StepWorker worker(server_, 0, generation, model_);
+      for (int i = 0; i < 30; ++i) {
+        const auto first = static_cast<float>(100 * generation + static_cast<uint64_t>(i));
+        ASSERT_TRUE(channel.Submit(Vector(channel, 50, first)).ok());
+        ASSERT_TRUE(worker.Step());
+        Outcome outcome = *channel.Poll();
+        ASSERT_TRUE(outcome.response.ok());
+        if (i == 7) held.push_back(*std::move(outcome.response));
+      }
+    }
+    server_.ShowReaped(generation);
+    Poll(channel);
+  }
+  while (!held.empty()) {
+    for (const Response& response : held) {
+      const auto y = response.output<float>("y");
+      ASSERT_EQ(y.size(), 50u);
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_EQ(y[i], 2 * (static_cast<float>(100 * response.generation() + 7 + i)));
+      }
+    }
+    held.erase(held.begin() + static_cast<long>(held.size() / 2));
+  }
+  EXPECT_EQ(channel.free_response_bytes(), options.response_arena_bytes);
+}
+
 // Two generations die while the front looks elsewhere.
 TEST_F(WorkerDeaths, ManyDeathsBetweenTwoLooks) {
   Channel channel = server_.Open(Small());

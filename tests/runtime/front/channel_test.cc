@@ -336,6 +336,15 @@ TEST_F(ChannelTest, ATooSmallResponseBlockIsAskedForAgainWithTheRightSize) {
   EXPECT_EQ(model_.runs(), 2);
   outcome.response = absl::CancelledError();
   ExpectAllFree(channel(), options_);
+  // The next of these shapes, planned anew or not, starts with what this one needed.
+  for (const RequestPlan& next :
+       {plan, *channel().Plan(std::span(&spec, 1), /*response_bytes=*/128)}) {
+    const int runs = model_.runs();
+    ASSERT_TRUE(channel().Submit(*channel().Loan(next)).ok());
+    worker_->StepAll();
+    EXPECT_TRUE(Next().response.ok());
+    EXPECT_EQ(model_.runs(), runs + 1) << "asked twice again";
+  }
 }
 
 TEST_F(ChannelTest, AResultLargerThanTheArenaIsAClearStatus) {

@@ -337,6 +337,18 @@ const ipc::SubmissionEntry& RawWorker::submission(uint64_t sequence) const {
   return entries[sequence & (submission_view_.ring_entries - 1)];
 }
 
+void RawWorker::Fail(uint64_t sequence, uint64_t at, absl::StatusCode code) const {
+  ipc::CompletionEntry& entry = completion(at);
+  entry.request_id = submission(sequence).request_id;
+  entry.generation = 1;
+  entry.descriptor_token = 0;
+  entry.descriptor_bytes = 0;
+  entry.needed_bytes = 0;
+  entry.service_ns = 0;
+  entry.status_code = static_cast<uint16_t>(code);
+  entry.stamp.store(at, std::memory_order_release);
+}
+
 std::span<std::byte> RawWorker::response_block(const ipc::SubmissionEntry& entry) const {
   return {completion_.data() + completion_view_.plan.arena_offset +
               entry.response_granule * ipc::kGranuleBytes,

@@ -155,7 +155,14 @@ class RawWorker {
   ipc::WorkerState& state() const {
     return *reinterpret_cast<ipc::WorkerState*>(completion_.data() + sizeof(ipc::SegmentHeader));
   }
+  // What the front says of itself.
+  const ipc::FrontState& front() const {
+    return *reinterpret_cast<const ipc::FrontState*>(submission_.data() +
+                                                     sizeof(ipc::SegmentHeader));
+  }
   ipc::CompletionEntry& completion(uint64_t sequence) const;
+  // Answers the request of `sequence` with an error, as completion number `at`.
+  void Fail(uint64_t sequence, uint64_t at, absl::StatusCode code) const;
   const ipc::SubmissionEntry& submission(uint64_t sequence) const;
   bool Submitted(uint64_t sequence) const {
     return submission(sequence).stamp.load(std::memory_order_acquire) == sequence;

@@ -1,0 +1,134 @@
+// How a channel waits: by spinning, asleep on a futex, or in its user's event loop.
+#include <algorithm>
+
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+#include "runtime/front/channel_core.h"
+
+namespace baton::internal {
+namespace {
+
+constexpr int kSpinsPerClock = 32;
+constexpr uint32_t kPollsPerCheck = 64;
+constexpr int64_t kLongestSleepNs = 1'000'000'000;
+
+}  // namespace
+
+template <typename Done>
+void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
+  const ipc::WorkerState& worker = worker_state();
+  const ipc::StatusPage& status = session_->status_page();
+  // Everything that is waited for, as it was before the last look at it.
+  const uint32_t wakes = worker.wake_count.load(std::memory_order_acquire);
+  const uint32_t epoch = status.epoch.load(std::memory_order_acquire);  // SYNC: status_changed
+  const uint32_t event = session_->event_word().load(std::memory_order_acquire);
+  // SYNC: front_sleeps. The flag, a full fence, then the last look.
+  front_state().sleeping.store(ipc::kFrontOnFutex, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const int64_t now = ipc::MonotonicNs();
+  CheckRest(now);
+  if (!done() && broken_.ok() && !completions_.Ready()) {
+    const ipc::FutexWord words[] = {
+        {&worker.wake_count, wakes}, {&status.epoch, epoch}, {&session_->event_word(), event}};
+    ipc::FutexWaitAny(words, std::min({deadline_ns, earliest_deadline_ns_, now + kLongestSleepNs}));
+  }
+  // An event loop that armed the eventfd before this call still counts on it.
+  front_state().sleeping.store(armed_ ? ipc::kFrontOnEventFd : ipc::kFrontAwake,
+                               std::memory_order_relaxed);
+  if (armed_) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // SYNC: front_sleeps
+    if (completions_.Ready()) ipc::SignalEventFd(event_.get());
+  }
+}
+
+template <typename Done>
+bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
+  const int64_t began = now;
+  bool slept = false;
+  for (;;) {
+    const int64_t spin_until = now + spin_.budget_ns();
+    do {
+      for (int i = 0; i < kSpinsPerClock; ++i) {
+        if (completions_.Ready()) ReadCompletions();
+        if (done()) {
+          if (now != began) spin_.Observe(ipc::MonotonicNs() - began, slept);
+          return true;
+        }
+        ipc::SpinPause();
+      }
+      now = ipc::MonotonicNs();
+    } while (now < spin_until && now < deadline_ns && now < earliest_deadline_ns_);
+    CheckRest(now);
+    if (done()) {
+      spin_.Observe(now - began, slept);
+      return true;
+    }
+    if (now >= deadline_ns || !broken_.ok()) return false;
+    Sleep(done, deadline_ns);
+    slept = true;
+    now = ipc::MonotonicNs();
+  }
+}
+
+absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
+                                           bool* accepted) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  const int64_t now = ipc::MonotonicNs();
+  if (absl::Status status = Start(index, options, now); !status.ok()) return status;
+  *accepted = true;
+  --handles_;
+  Slot& slot = slots_[index];
+  slot.listed = false;
+  WaitUntil([&slot] { return slot.user == User::kReady; }, now, INT64_MAX);
+  if (slot.user != User::kReady) FinishUser(index, broken_);  // nothing will come any more
+  if (absl::Status status = TakeOutcome(index); !status.ok()) return status;
+  return index;
+}
+
+std::optional<uint32_t> ChannelCore::Poll() {
+  if (session_->forked()) return std::nullopt;
+  ReadCompletions();
+  // Where nothing came, a look at the clock costs nobody anything; where
+  // something always comes, deadlines count all the same.
+  if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  const uint32_t index = PopReady();
+  if (index == kNoSlot) return std::nullopt;
+  return index;
+}
+
+std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
+  if (session_->forked()) return std::nullopt;
+  ReadCompletions();
+  // As in Poll: deadlines count also where something always comes.
+  if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  if (ready_head_ == kNoSlot && unfinished_ > 0) {
+    const int64_t now = ipc::MonotonicNs();
+    const int64_t longest = std::max<int64_t>(absl::ToInt64Nanoseconds(timeout), 0);
+    const int64_t deadline = longest > INT64_MAX - now ? INT64_MAX : now + longest;
+    WaitUntil([this] { return ready_head_ != kNoSlot; }, now, deadline);
+  }
+  const uint32_t index = PopReady();
+  if (index == kNoSlot) return std::nullopt;
+  return index;
+}
+
+bool ChannelCore::Arm() {
+  if (!event_ || session_->forked()) return true;
+  // SYNC: front_sleeps
+  front_state().sleeping.store(ipc::kFrontOnEventFd, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  ReadCompletions();
+  CheckRest(ipc::MonotonicNs());
+  armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok();
+  if (!armed_) front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+  return !armed_;
+}
+
+void ChannelCore::ClearEvent() {
+  if (!event_ || session_->forked()) return;
+  armed_ = false;
+  front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
+  ipc::DrainEventFd(event_.get());
+}
+
+}  // namespace baton::internal

@@ -1,0 +1,240 @@
+// A hold and what waits when it begins: what cannot survive it fails at once,
+// and says when to try again; nothing is called "not started" that may be.
+#include <atomic>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "baton/retry_after.h"
+#include "ipc/futex.h"
+#include "tests/runtime/front/fake_server.h"
+
+namespace baton::test {
+namespace {
+
+using ipc::ServerState;
+using ::testing::HasSubstr;
+
+constexpr int64_t kHourNs = int64_t{3600} * 1'000'000'000;
+// Short of the gap; no test takes as long.
+constexpr CallOptions kShort{.timeout = absl::Minutes(30)};
+constexpr CallOptions kPatient{.timeout = absl::Hours(2)};
+
+class Holds : public ::testing::Test {
+ protected:
+  ChannelOptions options_{.ring_entries = 8,
+                          .request_arena_bytes = 64 << 10,
+                          .response_arena_bytes = 1 << 20,
+                          .event_fd = true};
+  void Hold(int64_t gap_ns = kHourNs) {
+    server_.ShowState(ServerState::kHolding, ipc::MonotonicNs(), gap_ns);
+  }
+  void Poll() {
+    for (int i = 0; i < 200; ++i) {
+      if (auto outcome = channel_.Poll()) outcomes_.push_back(*std::move(outcome));
+    }
+  }
+  static void ExpectTold(const absl::Status& status) {
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("was not started"));
+    ASSERT_TRUE(RetryAfter(status)) << status;
+    EXPECT_GT(*RetryAfter(status), absl::ZeroDuration());
+    EXPECT_LE(*RetryAfter(status), absl::Hours(1) + absl::Milliseconds(1));
+  }
+
+  FakeServer server_;
+  FunctionModel model_{Double};
+  Channel channel_ = server_.Open(options_);
+  std::vector<Outcome> outcomes_;
+};
+
+TEST_F(Holds, WhatCannotSurviveFailsAtOnceAndTheRestIsServedInOrder) {
+  std::vector<Ticket> patient;
+  std::vector<Ticket> in_a_hurry;
+  for (int i = 0; i < 6; ++i) {
+    const bool waits = i % 2 == 0;
+    (waits ? patient : in_a_hurry)
+        .push_back(*channel_.Submit(Vector(channel_, 1, float(i)), waits ? kPatient : kShort));
+  }
+  Poll();
+  ASSERT_TRUE(outcomes_.empty());
+  Hold();
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(outcomes_[i].ticket, in_a_hurry[i]);
+    ExpectTold(outcomes_[i].response.status());
+  }
+  // R4: their blocks are the worker's until it has said that it skips them.
+  outcomes_.clear();
+  EXPECT_LT(channel_.free_response_bytes(), options_.response_arena_bytes - 3 * 64 * 1024);
+  StepWorker worker(server_, 0, 2, model_);
+  server_.ShowState(ServerState::kServing);
+  worker.StepAll();
+  Poll();
+  EXPECT_EQ(model_.runs(), 3);
+  ASSERT_EQ(outcomes_.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(outcomes_[i].ticket, patient[i]);
+    ASSERT_TRUE(outcomes_[i].response.ok());
+    EXPECT_EQ(outcomes_[i].response->output<float>("y")[0], float(4 * i));
+  }
+  outcomes_.clear();
+  EXPECT_EQ(channel_.free_request_bytes(), options_.request_arena_bytes);
+  EXPECT_EQ(channel_.free_response_bytes(), options_.response_arena_bytes);
+}
+
+TEST_F(Holds, ANewRequestIsToldWhenToRetry) {
+  Hold();
+  Request request = Vector(channel_, 1, 1);
+  ExpectTold(channel_.Submit(std::move(request), kShort).status());
+  EXPECT_TRUE(request.valid());
+  ExpectTold(channel_.Call(std::move(request), kShort).status());
+  EXPECT_TRUE(channel_.Submit(std::move(request), kPatient).ok());
+}
+
+TEST_F(Holds, WhatWasStartedIsNotFailed) {
+  { const StepWorker worker(server_, 0, 1, model_); }
+  const Ticket started = *channel_.Submit(Vector(channel_, 1, 1), kShort);
+  const Ticket waiting = *channel_.Submit(Vector(channel_, 1, 1), kShort);
+  const RawWorker raw(server_, 0);
+  raw.state().taken.store(1);
+  Hold();
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 1u);
+  EXPECT_EQ(outcomes_[0].ticket, waiting);
+  raw.Fail(0, 0, absl::StatusCode::kDataLoss);
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 2u);
+  EXPECT_EQ(outcomes_[1].ticket, started);
+  EXPECT_TRUE(absl::IsDataLoss(outcomes_[1].response.status()));
+}
+
+TEST_F(Holds, WhatWasStartedOnceIsNotCalledNotStarted) {
+  { const StepWorker worker(server_, 0, 1, model_); }
+  CallOptions options = kShort;
+  options.idempotent = true;
+  ASSERT_TRUE(channel_.Submit(Vector(channel_, 1, 1), options).ok());
+  RawWorker(server_, 0).state().taken.store(1);
+  server_.ShowReaped(1);
+  Poll();
+  Hold();
+  Poll();
+  EXPECT_TRUE(outcomes_.empty()) << outcomes_[0].response.status();
+  StepWorker worker(server_, 0, 2, model_);
+  worker.StepAll();
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 1u);
+  EXPECT_TRUE(outcomes_[0].response.ok());
+}
+
+TEST_F(Holds, WhereNobodyKnowsForHowLongItWaits) {
+  ASSERT_TRUE(channel_.Submit(Vector(channel_, 1, 1), kShort).ok());
+  Hold(/*gap_ns=*/0);
+  Poll();
+  // One that takes longer than expected may end at any time.
+  server_.ShowState(ServerState::kDraining, 1, 1);
+  Poll();
+  server_.ShowState(ServerState::kStaging, ipc::MonotonicNs(), kHourNs);  // still serves
+  Poll();
+  EXPECT_TRUE(outcomes_.empty()) << outcomes_[0].response.status();
+  StepWorker worker(server_, 0, 1, model_);
+  worker.StepAll();
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 1u);
+  EXPECT_TRUE(outcomes_[0].response.ok());
+}
+
+TEST_F(Holds, WhoSleepsIsWoken) {
+  const RawWorker raw(server_, 0);
+  for (const bool call : {true, false}) {
+    std::thread supervisor([&] {
+      while (raw.front().sleeping.load() != ipc::kFrontOnFutex) std::this_thread::yield();
+      Hold();
+    });
+    absl::Status status;
+    if (call) {
+      status = channel_.Call(Vector(channel_, 1, 1), kShort).status();
+    } else {
+      EXPECT_TRUE(channel_.Submit(Vector(channel_, 1, 1), kShort).ok());
+      status = channel_.Wait(absl::Hours(1))->response.status();
+    }
+    supervisor.join();
+    ExpectTold(status);
+    server_.ShowState(ServerState::kServing);
+    Poll();
+  }
+}
+
+TEST_F(Holds, AnEventLoopFindsItBeforeItSleeps) {
+  ASSERT_TRUE(channel_.Submit(Vector(channel_, 1, 1), kShort).ok());
+  EXPECT_FALSE(channel_.Arm());
+  channel_.ClearEvent();
+  Hold();
+  EXPECT_TRUE(channel_.Arm());
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 1u);
+}
+
+// Holds begin at every instant of a worker that is at it: whatever is called
+// "not started" never runs, whatever ran is answered (R2).
+TEST_F(Holds, NothingIsBothRunAndFailed) {
+  std::set<float> ran;  // the worker's, until it has ended
+  FunctionModel model([&](std::span<const TensorView> inputs, loader::OutputSink& outputs) {
+    ran.insert(inputs[0].As<float>()[0]);
+    return Double(inputs, outputs);
+  });
+  std::atomic<bool> stop{false};
+  std::set<float> answered;
+  std::set<float> failed;
+  {
+    const WorkerThread worker(server_, 0, 1, model, /*busy=*/true);
+    std::thread supervisor([&] {
+      while (!stop) {
+        Hold();
+        std::this_thread::yield();
+        server_.ShowState(ServerState::kServing);
+        std::this_thread::yield();
+      }
+    });
+    float next = 0;
+    std::map<uint64_t, float> values;
+    while (answered.size() < 2000 || failed.size() < 200) {
+      while (values.size() < 8) {
+        absl::StatusOr<Ticket> ticket = channel_.Submit(Vector(channel_, 1, next), kShort);
+        if (!ticket.ok()) break;  // a hold, or the ring is full of what is to be skipped
+        values[ticket->id] = next++;
+      }
+      while (const std::optional<Outcome> outcome = channel_.Poll()) {
+        const float value = values[outcome->ticket.id];
+        ASSERT_EQ(values.erase(outcome->ticket.id), 1u);
+        if (outcome->response.ok()) {
+          ASSERT_EQ(outcome->response->output<float>("y")[0], 2 * value);
+          answered.insert(value);
+        } else {
+          ASSERT_TRUE(absl::IsUnavailable(outcome->response.status()))
+              << outcome->response.status();
+          failed.insert(value);
+        }
+      }
+    }
+    stop = true;
+    supervisor.join();
+    while (channel_.outstanding() > 0) {
+      const std::optional<Outcome> outcome = channel_.Wait(absl::Minutes(1));
+      ASSERT_TRUE(outcome);
+      (outcome->response.ok() ? answered : failed).insert(values[outcome->ticket.id]);
+    }
+  }
+  EXPECT_EQ(ran, answered);
+  for (const float value : failed) EXPECT_FALSE(ran.contains(value)) << value;
+}
+
+}  // namespace
+}  // namespace baton::test
