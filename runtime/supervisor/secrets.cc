@@ -31,6 +31,10 @@ namespace {
 constexpr size_t kMaxKeyBytes = 255;
 // More entries than this in the directory are not looked at.
 constexpr size_t kMaxDirectoryEntries = 16384;
+// A file of rubbish is named, and does not fill the log: problems told of one file's lines, and of
+// the whole directory.
+constexpr size_t kMaxLineProblems = 8;
+constexpr size_t kMaxProblems = 256;
 
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n\v\f";
@@ -45,23 +49,50 @@ class Reader {
   explicit Reader(const SecretsLimits& limits) : limits_(limits) {}
 
   void ReadDirectory(const fs::path& directory);
-  SecretsSnapshot Take() { return std::move(snapshot_); }
+  SecretsSnapshot Take();
 
  private:
   std::optional<SecretBytes> ReadFile(const fs::path& file, uint64_t max_bytes);
   void ReadDotenv(const fs::path& file);
-  void ReadLine(const fs::path& file, size_t number, std::string_view line);
+  void ReadLine(std::string_view line);
   void ReadValueFile(const fs::path& file);
-  void Add(const fs::path& from, std::string_view key, std::string_view value);
-  // A file may be called anything: nothing of it reaches a terminal as it is.
-  void Problem(const std::string& text) {
-    snapshot_.problems.push_back(absl::Utf8SafeCHexEscape(text));
-  }
+  void Add(std::string_view key, std::string_view value);
+  void Problem(const std::string& text);
+  // Of the file, or the line, that is being read.
+  void ProblemHere(const std::string& what);
 
   const SecretsLimits limits_;
   SecretsSnapshot snapshot_;
   uint64_t total_bytes_ = 0;
+  const fs::path* file_ = nullptr;
+  size_t line_ = 0;  // 0: the file is no dotenv
+  size_t line_problems_ = 0;
+  size_t untold_ = 0;
 };
+
+SecretsSnapshot Reader::Take() {
+  if (untold_ > 0) {
+    snapshot_.problems.push_back(absl::StrCat("and ", untold_, " more problems"));
+  }
+  return std::move(snapshot_);
+}
+
+// A file may be called anything: nothing of it reaches a terminal as it is.
+void Reader::Problem(const std::string& text) {
+  if (snapshot_.problems.size() >= kMaxProblems) {
+    ++untold_;
+  } else {
+    snapshot_.problems.push_back(absl::Utf8SafeCHexEscape(text));
+  }
+}
+
+void Reader::ProblemHere(const std::string& what) {
+  if (line_ == 0) {
+    Problem(absl::StrCat(file_->native(), ": ", what));
+  } else if (++line_problems_ <= kMaxLineProblems) {
+    Problem(absl::StrCat(file_->native(), ":", line_, ": ", what));
+  }
+}
 
 void Reader::ReadDirectory(const fs::path& directory) {
   std::vector<fs::path> entries;
@@ -139,41 +170,42 @@ void Reader::ReadDotenv(const fs::path& file) {
     Problem(absl::StrCat(file.native(), ": has NUL bytes, so it is no dotenv file"));
     return;
   }
-  for (size_t number = 1; !rest.empty(); ++number) {
+  file_ = &file;
+  line_problems_ = 0;
+  for (line_ = 1; !rest.empty(); ++line_) {
     const size_t end = std::min(rest.find('\n'), rest.size());
-    ReadLine(file, number, Trim(rest.substr(0, end)));
+    ReadLine(Trim(rest.substr(0, end)));
     rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  line_ = 0;
+  if (line_problems_ > kMaxLineProblems) {
+    ProblemHere(absl::StrCat("and ", line_problems_ - kMaxLineProblems, " more lines like these"));
   }
 }
 
-void Reader::ReadLine(const fs::path& file, size_t number, std::string_view line) {
+// A line may be the rest of a value, what stands before its `=` included: only its place is told.
+void Reader::ReadLine(std::string_view line) {
   if (line.empty() || line.front() == '#') return;
   if (line.starts_with("export ") || line.starts_with("export\t")) line = Trim(line.substr(7));
   const size_t split = line.find('=');
   const std::string_view key = Trim(line.substr(0, split));
-  // A line that is not understood may be the rest of a value: only its place is told.
-  if (split == std::string_view::npos) {
-    Problem(absl::StrCat(file.native(), ":", number, ": no `=`"));
-    return;
-  }
+  if (split == std::string_view::npos) return ProblemHere("no `=`");
   if (!IsSecretKey(key)) {
-    Problem(absl::StrCat(file.native(), ":", number,
-                         ": the key is not made of letters, digits, `_`, `-` and `.`"));
-    return;
+    return ProblemHere("the key is not made of letters, digits, `_`, `-` and `.`");
   }
   std::string_view value = Trim(line.substr(split + 1));
   if (value.size() >= 2 && value.front() == value.back() &&
       (value.front() == '"' || value.front() == '\'')) {
     value = value.substr(1, value.size() - 2);
   }
-  Add(file, key, value);
+  Add(key, value);
 }
 
 void Reader::ReadValueFile(const fs::path& file) {
+  file_ = &file;
   const std::string key = file.filename().native();
   if (!IsSecretKey(key)) {
-    Problem(absl::StrCat(file.native(), ": its name is no key (letters, digits, `_`, `-`, `.`)"));
-    return;
+    return ProblemHere("its name is no key (letters, digits, `_`, `-`, `.`)");
   }
   const std::optional<SecretBytes> bytes = ReadFile(file, limits_.max_secret_bytes + 2);
   if (!bytes) return;
@@ -181,29 +213,25 @@ void Reader::ReadValueFile(const fs::path& file) {
   if (value.ends_with('\n')) value.remove_suffix(1);
   if (value.ends_with('\r') && value.size() + 1 == bytes->size()) value.remove_suffix(1);
   if (value.find('\0') != std::string_view::npos) {
-    Problem(absl::StrCat(file.native(), ": has NUL bytes, which no environment can carry"));
-    return;
+    return ProblemHere("has NUL bytes, which no environment can carry");
   }
-  Add(file, key, value);
+  Add(key, value);
 }
 
-void Reader::Add(const fs::path& from, std::string_view key, std::string_view value) {
-  const auto refuse = [&](auto... why) {
-    Problem(absl::StrCat(from.native(), ": ", std::string(key), ": ", why...));
-  };
+void Reader::Add(std::string_view key, std::string_view value) {
   if (value.size() > limits_.max_secret_bytes) {
-    return refuse("larger than ", limits_.max_secret_bytes, " bytes");
+    return ProblemHere(absl::StrCat("larger than ", limits_.max_secret_bytes, " bytes"));
   }
   const auto [it, added] = snapshot_.values.try_emplace(std::string(key));
   if (!added) {
-    refuse("set more than once; the last one counts");
+    ProblemHere("its key is set more than once; the last one counts");
     total_bytes_ -= it->first.size() + it->second.size();
   }
   if (snapshot_.values.size() > limits_.max_secrets ||
       total_bytes_ + key.size() + value.size() > limits_.max_secrets_total_bytes) {
     snapshot_.values.erase(it);
-    return refuse("left out: more than ", limits_.max_secrets, " secrets or ",
-                  limits_.max_secrets_total_bytes, " bytes in all");
+    return ProblemHere(absl::StrCat("left out: more than ", limits_.max_secrets, " secrets or ",
+                                    limits_.max_secrets_total_bytes, " bytes in all"));
   }
   total_bytes_ += key.size() + value.size();
   it->second.assign(value.begin(), value.end());

@@ -68,8 +68,9 @@ struct SecretsLimits {
 
 struct SecretsSnapshot {
   std::map<std::string, SecretBytes> values;
-  // What was left out and why, naming file, line or key, never a value. Sorted
-  // as the files are, so that equal directories give equal lists.
+  // What was left out and why, naming file and line, never a value, nor what
+  // stands where a key should: it may be the rest of a value. Sorted as the
+  // files are, so that equal directories give equal lists; a few of each file.
   std::vector<std::string> problems;
 
   bool SameValues(const SecretsSnapshot& other) const { return values == other.values; }

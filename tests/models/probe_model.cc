@@ -5,6 +5,10 @@
 //     echo         data: uint8[?] -> data: uint8[?]      copies
 //     env          data: uint8[?] -> value: uint8[?], present: bool[1], pid: int64[1]
 //                  the environment variable `variable`, as it was at construction
+//     getenv       data: uint8[?] -> as env               the environment variable that `data`
+//     names, as
+//                  it was at construction; after a `!` in front of the name: throws the value
+//     echo_env     data: uint8[?] -> data: uint8[?], value: uint8[?]      echo and env in one
 //     slow         as echo, after `ms` milliseconds
 //     crash        data: int32[?] -> data: int32[?]      segfaults where data[0] is 666, else
 //     copies hang         as crash, but sleeps for ever weights      data: uint8[?] -> sum:
@@ -25,6 +29,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <stdexcept>
@@ -173,6 +178,68 @@ class EnvProbe final : public Probe {
   std::string value_;
 };
 
+void WriteText(Outputs& outputs, size_t index, const std::string& text) {
+  const int64_t shape[] = {static_cast<int64_t>(text.size())};
+  const auto to = outputs.TryAllocateBytes(index, shape);
+  if (!to) throw baton::ModelError(BATON_RESOURCE_EXHAUSTED, "no room for the value");
+  std::copy_n(reinterpret_cast<const std::byte*>(text.data()), text.size(), to->begin());
+}
+
+class GetenvProbe final : public Probe {
+ public:
+  explicit GetenvProbe(const ModelContext& context) : Probe(context) {
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      const std::string text(*entry);
+      const size_t equals = text.find('=');
+      if (equals != std::string::npos) {
+        variables_.try_emplace(text.substr(0, equals), text.substr(equals + 1));
+      }
+    }
+  }
+  Signature signature() const override {
+    return {.inputs = {{"data", DType::kUInt8, {kDynamicDim}}},
+            .outputs = {{"value", DType::kUInt8, {kDynamicDim}},
+                        {"present", DType::kBool, {1}},
+                        {"pid", DType::kInt64, {1}}}};
+  }
+  void Run(std::span<const TensorView> inputs, Outputs& outputs) override {
+    const std::span<const uint8_t> data = inputs[0].As<uint8_t>();
+    std::string name(data.begin(), data.end());
+    const bool leak = name.starts_with('!');
+    if (leak) name.erase(0, 1);
+    const auto found = variables_.find(name);
+    const std::string value = found == variables_.end() ? "" : found->second;
+    if (leak) throw std::runtime_error("no such token: " + value);
+    outputs.Allocate<bool>(1, {1})[0] = found != variables_.end();
+    outputs.Allocate<int64_t>(2, {1})[0] = ::getpid();
+    WriteText(outputs, 0, value);
+  }
+
+ private:
+  std::map<std::string, std::string> variables_;
+};
+
+class EchoEnvProbe final : public Probe {
+ public:
+  explicit EchoEnvProbe(const ModelContext& context) : Probe(context) {
+    const char* value = std::getenv(context.Option("variable").c_str());
+    if (value != nullptr) value_ = value;
+  }
+  Signature signature() const override {
+    return {.inputs = {{"data", DType::kUInt8, {kDynamicDim}}},
+            .outputs = {{"data", DType::kUInt8, {kDynamicDim}},
+                        {"value", DType::kUInt8, {kDynamicDim}}}};
+  }
+  void Run(std::span<const TensorView> inputs, Outputs& outputs) override {
+    const std::span<std::byte> to = outputs.AllocateBytes(0, inputs[0].shape);
+    std::copy(inputs[0].bytes.begin(), inputs[0].bytes.end(), to.begin());
+    WriteText(outputs, 1, value_);
+  }
+
+ private:
+  std::string value_;
+};
+
 // Copies its input, but for the trigger.
 class FaultProbe final : public Probe {
  public:
@@ -213,6 +280,8 @@ std::unique_ptr<baton::Model> MakeProbe(const ModelContext& context) {
   if (behaviour == "null") return std::make_unique<NullProbe>(context);
   if (behaviour == "echo" || behaviour == "slow") return std::make_unique<EchoProbe>(context);
   if (behaviour == "env") return std::make_unique<EnvProbe>(context);
+  if (behaviour == "getenv") return std::make_unique<GetenvProbe>(context);
+  if (behaviour == "echo_env") return std::make_unique<EchoEnvProbe>(context);
   if (behaviour == "crash") return std::make_unique<FaultProbe>(context, false);
   if (behaviour == "hang") return std::make_unique<FaultProbe>(context, true);
   if (behaviour == "weights") return std::make_unique<WeightsProbe>(context);

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -65,8 +66,16 @@ bool SystemTest::WaitForReceipts(size_t count) {
 }
 
 absl::StatusOr<EnvAnswer> AskEnv(Channel& channel, absl::Duration timeout) {
-  absl::StatusOr<Request> request = channel.NewRequest({{"data", DType::kUInt8, {8}}});
+  return AskVariable(channel, "", timeout);
+}
+
+absl::StatusOr<EnvAnswer> AskVariable(Channel& channel, const std::string& variable,
+                                      absl::Duration timeout) {
+  const std::string data = variable.empty() ? "whatever" : variable;
+  absl::StatusOr<Request> request =
+      channel.NewRequest({{"data", DType::kUInt8, {static_cast<int64_t>(data.size())}}});
   if (!request.ok()) return request.status();
+  std::copy(data.begin(), data.end(), request->input<uint8_t>(0).begin());
   absl::StatusOr<Response> response = channel.Call(*std::move(request), {.timeout = timeout});
   if (!response.ok()) return response.status();
   EnvAnswer answer{.generation = response->generation()};
@@ -79,7 +88,7 @@ absl::StatusOr<EnvAnswer> AskEnv(Channel& channel, absl::Duration timeout) {
   return answer;
 }
 
-Load::Load(Front& front) {
+Load::Load(Front& front, std::string variable) : variable_(std::move(variable)) {
   absl::StatusOr<Channel> channel = front.OpenChannel({.ring_entries = 16});
   if (!channel.ok()) {
     errors_.push_back(channel.status());
@@ -102,7 +111,7 @@ bool Load::WaitForAnswers(uint64_t more) {
 
 void Load::Run(Channel channel) {
   while (!stop_.load()) {
-    absl::StatusOr<EnvAnswer> answer = AskEnv(channel);
+    absl::StatusOr<EnvAnswer> answer = AskVariable(channel, variable_);
     if (!answer.ok()) {
       errors_.push_back(answer.status());
       if (errors_.size() > 100) return;

@@ -50,11 +50,15 @@ struct EnvAnswer {
   int64_t pid = 0;
 };
 absl::StatusOr<EnvAnswer> AskEnv(Channel& channel, absl::Duration timeout = absl::Minutes(1));
+// The same of the probe "getenv", about any variable of its environment.
+absl::StatusOr<EnvAnswer> AskVariable(Channel& channel, const std::string& variable,
+                                      absl::Duration timeout = absl::Minutes(1));
 
 // Calls the model from a thread of its own until it is stopped, and keeps what was answered.
 class Load {
  public:
-  explicit Load(Front& front);
+  // Asks the probe "env"; `variable`: the probe "getenv" for this one.
+  explicit Load(Front& front, std::string variable = "");
   ~Load();
   // Stops after the call under way.
   void Stop();
@@ -66,6 +70,7 @@ class Load {
 
  private:
   void Run(Channel channel);
+  const std::string variable_;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> answered_{0};
   std::vector<EnvAnswer> changes_;

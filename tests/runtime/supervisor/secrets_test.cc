@@ -124,6 +124,37 @@ TEST_F(SecretsTest, A16_WhatCannotBeUsedIsNamedWithoutItsValue) {
   }
 }
 
+// The lines of a value that was meant to have several look like keys and values of their own.
+TEST_F(SecretsTest, A16_TheRestOfAValueIsNotTakenForANameThatMayBeTold) {
+  SecretsLimits limits;
+  limits.max_secret_bytes = 8;
+  Write("app/app", "CERT=BEGIN\nhunterA==\nhunterA==\nhunterB=0123456789\nhunter/C==\nEND\n");
+  Read(limits);
+  EXPECT_THAT(snapshot_.problems,
+              ElementsAre(HasSubstr("app/app:3: its key is set more than once"),
+                          HasSubstr("app/app:4: larger than 8"), HasSubstr("app/app:5: the key"),
+                          HasSubstr("app/app:6: no `=`")));
+  for (const std::string& problem : snapshot_.problems)
+    EXPECT_THAT(problem, Not(HasSubstr("hunter")));
+}
+
+TEST_F(SecretsTest, AFileOfRubbishIsNamedButNotLineByLine) {
+  std::string rubbish;
+  for (int i = 0; i < 100'000; ++i) rubbish += "1\n";
+  Write("rubbish/rubbish", rubbish + "GOOD=1\n");
+  EXPECT_THAT(Read(), ElementsAre(Pair("GOOD", "1")));
+  ASSERT_EQ(snapshot_.problems.size(), 9u);
+  EXPECT_THAT(snapshot_.problems[7], HasSubstr("rubbish/rubbish:8: no `=`"));
+  EXPECT_THAT(snapshot_.problems[8], HasSubstr("rubbish/rubbish: and 99992 more lines like these"));
+}
+
+TEST_F(SecretsTest, ADirectoryOfRubbishHasAnEndToItsProblems) {
+  for (int i = 0; i < 300; ++i) Write("no key " + std::to_string(i), "x");
+  EXPECT_THAT(Read(), IsEmpty());
+  ASSERT_EQ(snapshot_.problems.size(), 257u);
+  EXPECT_EQ(snapshot_.problems.back(), "and 44 more problems");
+}
+
 TEST_F(SecretsTest, AFileThatMayNotBeReadIsNamed) {
   if (::geteuid() == 0) {  // root may read everything: a directory in the file's place will do
     fs::create_directories(dir_ / "app" / "app");
@@ -146,7 +177,7 @@ TEST_F(SecretsTest, LimitsHold) {
   Write("D", "");
   EXPECT_THAT(Read(limits), ElementsAre(Pair("A", "1234"), Pair("C", "12")));
   EXPECT_THAT(snapshot_.problems,
-              ElementsAre(HasSubstr("B: larger than 4"), HasSubstr("D: D: left out")));
+              ElementsAre(HasSubstr("B: larger than 4"), HasSubstr("D: left out")));
   limits.max_secrets = 9;
   Write("E", "1234");
   EXPECT_THAT(Read(limits), ElementsAre(Pair("A", "1234"), Pair("C", "12"), Pair("D", "")));
@@ -156,7 +187,7 @@ TEST_F(SecretsTest, TheLastOfTwoCounts) {
   Write("a/a", "KEY=first\n");
   Write("b/b", "KEY=second\n");
   EXPECT_THAT(Read(), ElementsAre(Pair("KEY", "second")));
-  EXPECT_THAT(snapshot_.problems, ElementsAre(HasSubstr("KEY: set more than once")));
+  EXPECT_THAT(snapshot_.problems, ElementsAre(HasSubstr("b/b:1: its key is set more than once")));
 }
 
 TEST_F(SecretsTest, TheSealedSnapshotReadsBackAndCannotBeChanged) {
