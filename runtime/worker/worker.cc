@@ -28,6 +28,7 @@
 #include "loader/model_config.h"
 #include "runtime/worker/command_queue.h"
 #include "runtime/worker/control_thread.h"
+#include "runtime/worker/redacted_model.h"
 #include "runtime/worker/secret_environment.h"
 #include "runtime/worker/serving_loop.h"
 #include "runtime/worker/supervisor_link.h"
@@ -162,7 +163,7 @@ class Worker {
     }
     absl::Status staged = Guarded("loading the model", [&] {
       absl::StatusOr<std::unique_ptr<loader::Model>> model = loader::StageModel(*config);
-      if (model.ok()) model_ = *std::move(model);
+      if (model.ok()) model_ = Redact(*std::move(model), assignment_.secrets);
       return model.status();
     });
     if (!staged.ok()) return staged;

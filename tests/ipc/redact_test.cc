@@ -24,6 +24,14 @@ TEST(Redacted, A16_OverlappingValuesLeaveNoRest) {
   EXPECT_EQ(Hide("<abababab>", {"ababab"}), "<***>");
 }
 
+TEST(Redacted, A16_ALineOfAValueIsHidden) {
+  const char* key = "-----BEGIN KEY-----\nMIIEpAIBAAKC\r\nshort\nlast line";
+  EXPECT_EQ(Hide("cannot parse MIIEpAIBAAKC: last line, short", {key}),
+            "cannot parse ***: ***, short");
+  EXPECT_EQ(Hide(std::string("<") + key + ">", {key}), "<***>");
+  EXPECT_EQ(Hide("one line", {"one line and no more"}), "one line");
+}
+
 TEST(Redacted, ShortValuesStay) { EXPECT_EQ(Hide("yes, 123", {"yes", "123", ""}), "yes, 123"); }
 
 }  // namespace
