@@ -43,6 +43,8 @@ void ReloadMachine::Spawn() {
   next_.phase = Phase::kStaging;
   next_.last_good = served_ != 0 && newest_failures_ >= kNewestTries;
   load_deadline_ns_ = After(policy_.load_timeout);
+  // It reads what is newest: what was asked for while the one before it was on its way is in it.
+  if (!next_.last_good && std::exchange(again_, false)) Emit(Action::kJoin);
   Emit(Action::kSpawn, next_.generation);
   actions_.back().last_good = next_.last_good;
 }

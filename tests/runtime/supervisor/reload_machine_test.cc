@@ -226,6 +226,29 @@ TEST(ReloadMachine, A15_AChangeDuringAFailingLoadIsLoadedNext) {
   EXPECT_EQ(life.machine.next_generation(), 3);
 }
 
+// Past the old worker's end the next try reads what has changed: it takes no further reload.
+TEST(ReloadMachine, A13_A15_AChangeBeforeAFailureIsInTheNextTry) {
+  for (const State state : {State::kClosing, State::kExiting, State::kConfirming, State::kAdmitting,
+                            State::kRemapping}) {
+    Life life = At(state);
+    life.Stage();  // while a worker is on its way with what was there before
+    life.Next(Event::kWorkerFailed);
+    for (int i = 0; i < 2; ++i) {  // the old one, and where it has come so far the one that failed
+      life.Old(Event::kImportsClosed);
+      life.Old(Event::kWorkerExited);
+      life.Old(Event::kConfirmed);
+    }
+    EXPECT_EQ(life.machine.next_generation(), 3u) << ipc::ServerStateName(state);
+    EXPECT_FALSE(life.Kinds(Action::kJoin).empty()) << "whoever asked waits for another one";
+    life.Next(Event::kWorkerStaged);
+    life.Next(Event::kWorkerReady);
+    life.Next(Event::kImportsMapped);
+    EXPECT_EQ(life.machine.step(), State::kServing) << ipc::ServerStateName(state);
+    EXPECT_EQ(life.machine.serving_generation(), 3u);
+    EXPECT_EQ(life.machine.next_generation(), 0u) << "it is loaded a second time";
+  }
+}
+
 TEST(ReloadMachine, AChangeWhileUnavailableIsTriedAtOnce) {
   Life life = At(State::kUnavailable);
   ASSERT_EQ(life.machine.next_generation(), 0);
