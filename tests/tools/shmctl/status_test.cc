@@ -35,7 +35,11 @@ TEST_F(StatusTest, KeysAreStable) {
                                                     "requestsTaken",  "requestsCompleted",
                                                     "deviceBytes",    "deviceCapacityBytes",
                                                     "expectedGapNs",  "uptimeNs",
-                                                    "lastVerdict",    "secretsReload"}));
+                                                    "lastVerdict",    "secretsReload",
+                                                    "strategy",       "lastGapNs",
+                                                    "gapsMeasured",   "unconfirmedPolicy",
+                                                    "failuresInARow", "retryInNs",
+                                                    "modelWatch"}));
   const JsonReader list(Run({"ls", "--json"}).out);
   ASSERT_EQ(list["servers"].size(), 1u);
   EXPECT_EQ(list["servers"][0].Keys(),
