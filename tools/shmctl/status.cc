@@ -5,13 +5,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "capnp/message.h"
 
 #include "ipc/schema_convert.h"
 #include "tools/shmctl/command_line.h"
+#include "tools/shmctl/quantity_text.h"
 #include "tools/shmctl/report_json.h"
 #include "tools/shmctl/server_client.h"
+#include "tools/shmctl/terminal.h"
+#include "tools/shmctl/wrapped_text.h"
 
 namespace baton::shmctl {
 namespace {
@@ -39,16 +41,27 @@ absl::StatusOr<ipc::ControlMessage> AskStatus(const std::string& run_directory,
 
 const char* YesNo(bool yes) { return yes ? "yes" : "no"; }
 
-std::string Bytes(uint64_t bytes) {
-  if (bytes < 10'000) return absl::StrCat(bytes, " B");
-  if (bytes < uint64_t{10'000} << 10) return absl::StrFormat("%.1f KiB", bytes / 1024.0);
-  return absl::StrFormat("%.1f MiB", bytes / (1024.0 * 1024.0));
-}
-
 std::string OfCapacity(schema::ServerStatus::Reader status) {
   const uint64_t capacity = status.getDeviceCapacityBytes();
-  return capacity == 0 ? Bytes(status.getDeviceBytes())
-                       : absl::StrCat(Bytes(status.getDeviceBytes()), " of ", Bytes(capacity));
+  return capacity == 0
+             ? BytesText(status.getDeviceBytes())
+             : absl::StrCat(BytesText(status.getDeviceBytes()), " of ", BytesText(capacity));
+}
+
+std::string GapText(uint64_t ns) { return ns == 0 ? "not known" : DurationText(ns); }
+
+std::string Gaps(schema::ServerStatus::Reader status) {
+  if (status.getGapsMeasured() == 0) return "none measured yet";
+  return absl::StrCat("expected ", GapText(status.getExpectedGapNs()), ", last ",
+                      GapText(status.getLastGapNs()), ", ", status.getGapsMeasured(), " measured");
+}
+
+std::string Failures(schema::ServerStatus::Reader status) {
+  std::string text = absl::StrCat(status.getFailuresInARow(), " in a row");
+  if (status.getRetryInNs() > 0) {
+    absl::StrAppend(&text, ", next try in ", DurationText(status.getRetryInNs()));
+  }
+  return text;
 }
 
 std::string Uptime(uint64_t ns) {
@@ -57,8 +70,9 @@ std::string Uptime(uint64_t ns) {
 }
 
 void PrintOne(schema::ServerStatus::Reader status) {
-  const auto row = [](const char* key, const std::string& value) {
-    std::printf("%-12s%s\n", key, value.c_str());
+  const size_t width = OutputWidth();
+  const auto row = [width](const char* key, const std::string& value) {
+    std::printf("%s", WrappedRow(key, 12, value, width).c_str());
   };
   row("name", status.getServer());
   row("state", status.getState());
@@ -75,8 +89,14 @@ void PrintOne(schema::ServerStatus::Reader status) {
                    ", supervisor pid ", status.getSupervisorPid()));
   row("reloads",
       absl::StrCat(status.getReloads(), ", last verdict ",
-                   status.getLastVerdict().size() > 0 ? status.getLastVerdict().cStr() : "none",
-                   ", on secrets ", YesNo(status.getSecretsReload())));
+                   status.getLastVerdict().size() > 0 ? status.getLastVerdict().cStr() : "none"));
+  row("strategy",
+      absl::StrCat(status.getStrategy().cStr(),
+                   ", when memory is not confirmed freed: ", status.getUnconfirmedPolicy().cStr()));
+  row("watch", absl::StrCat("secrets ", YesNo(status.getSecretsReload()), ", code and weights ",
+                            YesNo(status.getModelWatch())));
+  row("gap", Gaps(status));
+  row("failures", Failures(status));
   row("requests", absl::StrCat(status.getRequestsCompleted(), " completed of ",
                                status.getRequestsTaken(), " taken"));
   row("fronts", absl::StrCat(status.getFronts(), ", channels ", status.getChannels()));

@@ -55,8 +55,35 @@ TEST_F(StatusTest, TextSaysTheSame) {
   EXPECT_THAT(one, HasSubstr("generation  1\n"));
   EXPECT_THAT(one, HasSubstr("ready       yes\n"));
   EXPECT_THAT(one, HasSubstr("worker      pid " + std::to_string(Workers().at(0))));
+  EXPECT_THAT(one, HasSubstr("strategy    exclusive, when memory is not confirmed freed: hold\n"));
+  EXPECT_THAT(one, HasSubstr("watch       secrets no, code and weights no\n"));
+  EXPECT_THAT(one, HasSubstr("gap         none measured yet\n"));
+  EXPECT_THAT(one, HasSubstr("failures    0 in a row\n"));
   EXPECT_THAT(Run({"status"}).out, HasSubstr("\nprobe                SERVING"));
   EXPECT_THAT(Run({"ls"}).out, StartsWith("probe "));
+}
+
+TEST_F(StatusTest, TextSaysHowReloadsGo) {
+  ShmctlProcess server = Serve({"behaviour: echo"}, "probe", {},
+                               "reload: {strategy: auto, on_unconfirmed: override, watch: true}\n");
+  ASSERT_EQ(Run({"reload", "probe"}).exit_code, 0);
+  const std::string one = Run({"status", "probe"}).out;
+  EXPECT_THAT(one, HasSubstr("strategy    auto, when memory is not confirmed freed: override\n"));
+  EXPECT_THAT(one, HasSubstr("code and weights yes\n"));
+  EXPECT_THAT(one,
+              ::testing::ContainsRegex("gap         expected [^,]+s, last [^,]+s, 1 measured"));
+}
+
+// How often it failed, and when the next try is.
+TEST_F(StatusTest, TextSaysWhenTheNextTryIs) {
+  ShmctlProcess server = Serve({"behaviour: echo"});
+  ProbeModel(temp_, {"behaviour: echo", "load: fail"});
+  ASSERT_EQ(::kill(Workers().at(0), SIGKILL), 0);
+  std::string one;
+  EXPECT_TRUE(WaitFor([&] {
+    one = Run({"status", "probe"}).out;
+    return one.find("in a row, next try in ") != std::string::npos;
+  })) << one;
 }
 
 TEST_F(StatusTest, AllServersAreShownByName) {
