@@ -47,6 +47,35 @@ struct ReceiptsReport {
   receipts @1 :List(Receipt);        # oldest first
 }
 
+# shmctl timeline N. Offsets are from the reload's start.
+struct TimelineReport {
+  server @0 :Text;
+  reloads @1 :List(Reload);          # oldest first
+
+  struct Reload {
+    generation @0 :UInt64;
+    successor @1 :UInt64;            # 0: none
+    trigger @2 :Text;
+    strategy @3 :Text;
+    outcome @4 :Text;
+    reason @5 :Text;
+    verdict @6 :Text;
+    overridden @7 :Bool;
+    startedUnixMs @8 :UInt64;
+    ns @9 :UInt64;                   # of all states
+    gapNs @10 :UInt64;               # as measured
+    gapStartNs @11 :UInt64;          # nobody served from here
+    gapEndNs @12 :UInt64;            # to here; equal: somebody always did
+    states @13 :List(State);         # each starts where the one before ends; without the last, SERVING or STOPPED
+  }
+  struct State {
+    state @0 :Text;
+    startNs @1 :UInt64;
+    ns @2 :UInt64;
+    served @3 :Bool;                 # by somebody
+  }
+}
+
 # shmctl infer N
 struct InferReport {
   server @0 :Text;

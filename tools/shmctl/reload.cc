@@ -11,6 +11,7 @@
 #include "tools/shmctl/receipt_text.h"
 #include "tools/shmctl/report_json.h"
 #include "tools/shmctl/server_client.h"
+#include "tools/shmctl/terminal.h"
 
 namespace baton::shmctl {
 namespace {
@@ -43,7 +44,8 @@ absl::Status Reload(const std::string& run_directory, const Options& options) {
     if (options.json) {
       PrintReport(message.getRoot<schema::Receipt>());
     } else {
-      std::printf("%s\n", ReceiptText(receipt).c_str());
+      const TextStyle style = {.width = OutputWidth(), .zone = absl::LocalTimeZone()};
+      std::printf("%s", ReceiptText(receipt, style).c_str());
     }
   }
   if (absl::Status error = ipc::ReadStatus(answer.getError()); !error.ok()) return error;
