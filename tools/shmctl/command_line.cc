@@ -49,6 +49,7 @@ CommandLine::CommandLine() : app_("Serves models through shared memory, and look
   AddBench(*this);
   AddReload(*this);
   AddReceipts(*this);
+  AddTimeline(*this);
   AddStop(*this);
 }
 

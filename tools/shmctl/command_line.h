@@ -33,7 +33,7 @@ class CommandLine {
 
   // ---- For the verbs, which each add themselves in a file of their own
 
-  // Adds a verb; `example` is the command line that its help shows.
+  // Adds a verb; `example` are the command lines that its help shows.
   CLI::App& AddVerb(const std::string& name, const std::string& description,
                     const std::string& example);
   // What `verb` does once everything is parsed.
@@ -66,6 +66,7 @@ void AddStatus(CommandLine& line);
 void AddLs(CommandLine& line);
 void AddReload(CommandLine& line);
 void AddReceipts(CommandLine& line);
+void AddTimeline(CommandLine& line);
 void AddBench(CommandLine& line);
 void AddStop(CommandLine& line);
 

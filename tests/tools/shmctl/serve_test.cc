@@ -152,7 +152,8 @@ TEST_F(ServeTest, A16_NoSecretIsPrinted) {
   EXPECT_EQ(JsonReader(answer.out)["outputs"][0]["values"].size(), secret.size());  // it has it
   ASSERT_EQ(Run({"reload", "probe"}).exit_code, 0);
   std::string printed;
-  for (const std::string verb : {"status", "signature", "receipts", "reload", "bench"}) {
+  for (const std::string verb :
+       {"status", "signature", "receipts", "timeline", "reload", "bench"}) {
     std::vector<std::string> args = {verb, "probe", "--json"};
     if (verb == "bench") args.insert(args.end(), {"--seconds", "0.05"});
     const ShmctlResult result = Run(args);

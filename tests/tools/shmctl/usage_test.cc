@@ -19,7 +19,7 @@ class UsageTest : public ShmctlTest {};
 TEST_F(UsageTest, TheVerbs) {
   EXPECT_THAT(shmctl::CommandLine().verbs(),
               ElementsAre("serve", "ls", "status", "signature", "infer", "bench", "reload",
-                          "receipts", "stop"));
+                          "receipts", "timeline", "stop"));
 }
 
 TEST_F(UsageTest, EveryVerbsHelpShowsAnExample) {
@@ -56,6 +56,11 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
       {"bench", "a", "--seconds", "many"},
       {"reload", "a", "--timeout", "0"},
       {"receipts", "a", "--last", "0"},
+      {"timeline"},
+      {"timeline", "a", "0"},
+      {"timeline", "a", "many"},
+      {"timeline", "a", "1", "2"},
+      {"timeline", "not/a/name"},
       {"status", "a", "--timeout"},
   };
   for (const std::vector<std::string>& args : cases) {
@@ -69,10 +74,16 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
 
 TEST_F(UsageTest, NoSuchServerIsThree) {
   const std::vector<std::vector<std::string>> cases = {
-      {"infer", "nobody"},     {"bench", "nobody"},
-      {"signature", "nobody"}, {"status", "nobody"},
-      {"reload", "nobody"},    {"stop", "nobody"},
-      {"receipts", "nobody"},  {"status", "nobody", "--json"},
+      {"infer", "nobody"},
+      {"bench", "nobody"},
+      {"signature", "nobody"},
+      {"status", "nobody"},
+      {"reload", "nobody"},
+      {"stop", "nobody"},
+      {"receipts", "nobody"},
+      {"status", "nobody", "--json"},
+      {"timeline", "nobody"},
+      {"timeline", "nobody", "2", "--json"},
   };
   for (const std::vector<std::string>& args : cases) {
     const ShmctlResult result = Run(args);
