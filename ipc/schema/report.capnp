@@ -41,7 +41,8 @@ struct TensorType {
   shape @2 :List(Int64);             # -1: each request chooses
 }
 
-# shmctl receipts N. (`shmctl reload N` prints a Receipt.)
+# shmctl receipts N. (`shmctl reload N` prints a Receipt, with --dry-run a
+# ReloadPlan of control.capnp.)
 struct ReceiptsReport {
   server @0 :Text;
   receipts @1 :List(Receipt);        # oldest first

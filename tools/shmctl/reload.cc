@@ -9,6 +9,7 @@
 #include "ipc/schema_convert.h"
 #include "tools/shmctl/command_line.h"
 #include "tools/shmctl/receipt_text.h"
+#include "tools/shmctl/reload_plan_text.h"
 #include "tools/shmctl/report_json.h"
 #include "tools/shmctl/server_client.h"
 #include "tools/shmctl/terminal.h"
@@ -22,15 +23,43 @@ struct Options {
   std::string name;
   TimeoutOption timeout{900};
   bool json = false;
+  bool dry_run = false;
+  bool override_unconfirmed = false;
 };
+
+absl::Status ShowPlan(const std::string& run_directory, const Options& options) {
+  absl::StatusOr<ServerClient> client =
+      ServerClient::Connect(run_directory, options.name, options.timeout.duration());
+  if (!client.ok()) return client.status();
+  absl::StatusOr<ipc::ControlMessage> reply = client->Call(
+      [](schema::Envelope::Builder ask) { ask.setPlanReload(); }, options.timeout.duration());
+  if (!reply.ok()) return reply.status();
+  if (!reply->envelope().isReloadPlan()) {
+    return absl::InternalError(
+        absl::StrCat("server '", options.name, "' answered a dry run with something else"));
+  }
+  const schema::ReloadPlan::Reader plan = reply->envelope().getReloadPlan();
+  if (options.json) {
+    capnp::MallocMessageBuilder message;
+    message.setRoot(plan);
+    PrintReport(message.getRoot<schema::ReloadPlan>());
+  } else {
+    std::printf("%s", ReloadPlanText(options.name, plan, OutputWidth()).c_str());
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Reload(const std::string& run_directory, const Options& options) {
   absl::StatusOr<ServerClient> client =
       ServerClient::Connect(run_directory, options.name, options.timeout.duration());
   if (!client.ok()) return client.status();
-  absl::StatusOr<ipc::ControlMessage> reply =
-      client->Call([](schema::Envelope::Builder ask) { ask.initReload().setTrigger("command"); },
-                   options.timeout.duration());
+  absl::StatusOr<ipc::ControlMessage> reply = client->Call(
+      [&options](schema::Envelope::Builder ask) {
+        auto reload = ask.initReload();
+        reload.setTrigger("command");
+        reload.setOverrideUnconfirmed(options.override_unconfirmed);
+      },
+      options.timeout.duration());
   if (!reply.ok()) return reply.status();
   if (!reply->envelope().isReloadReply()) {
     return absl::InternalError(
@@ -64,12 +93,28 @@ void AddReload(CommandLine& line) {
       "reload",
       "Loads the model again into a new worker, waits until it serves, and prints the receipt. "
       "Exits with 1 when the old worker was kept.",
-      "shmctl reload digits");
+      "shmctl reload digits\n"
+      "  shmctl reload digits --dry-run\n"
+      "  shmctl reload digits --override-unconfirmed   # when status says CONFIRMING, pinned-by "
+      "PID");
   auto options = std::make_shared<Options>();
   AddServerName(verb, options->name);
   AddTimeout(verb, options->timeout, "How long to wait for it; the reload goes on after that");
   AddJson(verb, options->json);
-  line.OnRun(verb, [&line, options] { return Reload(line.run_directory(), *options); });
+  CLI::Option* dry_run = verb.add_flag(
+      "--dry-run", options->dry_run,
+      "Say what a reload would do now, on what grounds and with which obstacles; do nothing");
+  verb.add_flag("--override-unconfirmed", options->override_unconfirmed,
+                "Go on after confirm_timeout although the old generation's memory is not confirmed "
+                "freed. Acts on the reload under way when that is CONFIRMING, else on the one that "
+                "this begins. RISK: two generations may hold device memory at once, which can run "
+                "out; whoever pins the old one may still read or write it. The receipt keeps the "
+                "verdict and says `overridden`")
+      ->excludes(dry_run);
+  line.OnRun(verb, [&line, options] {
+    return options->dry_run ? ShowPlan(line.run_directory(), *options)
+                            : Reload(line.run_directory(), *options);
+  });
 }
 
 }  // namespace baton::shmctl

@@ -1,10 +1,13 @@
-// Receipts as people read them.
+// Receipts and plans as people read them.
 #include "tools/shmctl/receipt_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "capnp/message.h"
+
 #include "tests/tools/shmctl/test_receipt.h"
+#include "tools/shmctl/reload_plan_text.h"
 
 namespace baton::shmctl {
 namespace {
@@ -71,6 +74,56 @@ TEST(ReceiptTextTest, WhatNobodySaidIsNotShown) {
   for (const char* absent : {"holders", "evidence", "overridden", "worker", "known by", "gap"}) {
     EXPECT_THAT(text, Not(HasSubstr(absent)));
   }
+}
+
+TEST(ReloadPlanTextTest, SaysOnWhatGrounds) {
+  capnp::MallocMessageBuilder message;
+  auto plan = message.initRoot<ipc::schema::ReloadPlan>();
+  plan.setStrategy("exclusive");
+  plan.setStrategyReason("does not fit twice: 4096 bytes beside the 4096 in use of 6000");
+  plan.setState("SERVING");
+  plan.setGeneration(7);
+  plan.setFootprintBytes(4096);
+  plan.setFootprintSource("generation 7 now: st_blocks of the arena's memfd");
+  plan.setDeviceBytesInUse(4096);
+  plan.setDeviceCapacityBytes(6000);
+  plan.setGapSource("no gap was measured yet");
+  plan.setRequestsWaiting(2);
+  plan.setFronts(1);
+  plan.setChannels(3);
+  plan.setImporters(1);
+  auto deadlines = plan.initDeadlines(2);
+  deadlines[0].setName("load_timeout");
+  deadlines[0].setNs(600'000'000'000);
+  deadlines[1].setName("drain_timeout");
+  deadlines[1].setNs(30'000'000'000);
+  EXPECT_EQ(ReloadPlanText("digits", plan, 80),
+            R"(would reload  generation 7 of digits, which is SERVING
+strategy      exclusive: does not fit twice: 4096 bytes beside the 4096 in use
+              of 6000
+footprint     4096 B a generation (generation 7 now: st_blocks of the arena's
+              memfd)
+device        4096 B in use of 6000 B, 1904 B free
+expected gap  not known: no gap was measured yet
+secrets       not changed
+waiting       2 requests
+fronts        1, channels 3, importers 1
+deadlines     load_timeout 10m00s, drain_timeout 30.0 s
+obstacles     none
+This was a dry run: nothing was done.
+)");
+
+  plan.setExpectedGapNs(2'900'000);
+  plan.setGapSource("mean of the last gaps");
+  plan.setSecretsChanged(true);
+  auto obstacles = plan.initObstacles(2);
+  obstacles.set(0, "the server is stopping");
+  obstacles.set(1, "config.yaml has no name");
+  const std::string text = ReloadPlanText("digits", plan, 80);
+  EXPECT_THAT(text, HasSubstr("expected gap  2.90 ms: mean of the last gaps\n"));
+  EXPECT_THAT(text, HasSubstr("secrets       changed"));
+  EXPECT_THAT(text, HasSubstr("obstacles     the server is stopping\n"
+                              "              config.yaml has no name\n"));
 }
 
 }  // namespace

@@ -38,6 +38,15 @@ TEST_F(UsageTest, EveryVerbsHelpShowsAnExample) {
   EXPECT_THAT(Run({"--version"}).out, ::testing::StartsWith("shmctl "));
 }
 
+// Who overrides is told beforehand what it may cost.
+TEST_F(UsageTest, ReloadSaysWhatAnOverrideRisks) {
+  const std::string help = Run({"reload", "--help"}).out;
+  EXPECT_THAT(help, HasSubstr("  shmctl reload digits --dry-run\n"));
+  EXPECT_THAT(help, HasSubstr("  shmctl reload digits --override-unconfirmed"));
+  EXPECT_THAT(help, HasSubstr("RISK: two generations may hold device memory at once"));
+  EXPECT_THAT(help, HasSubstr("the reload under way when that is CONFIRMING"));
+}
+
 TEST_F(UsageTest, WrongUsageIsTwo) {
   const std::vector<std::vector<std::string>> cases = {
       {},
@@ -56,6 +65,7 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
       {"bench", "a", "--seconds", "many"},
       {"reload", "a", "--timeout", "0"},
       {"receipts", "a", "--last", "0"},
+      {"reload", "a", "--dry-run", "--override-unconfirmed"},
       {"timeline"},
       {"timeline", "a", "0"},
       {"timeline", "a", "many"},
@@ -84,6 +94,7 @@ TEST_F(UsageTest, NoSuchServerIsThree) {
       {"status", "nobody", "--json"},
       {"timeline", "nobody"},
       {"timeline", "nobody", "2", "--json"},
+      {"reload", "nobody", "--dry-run"},
   };
   for (const std::vector<std::string>& args : cases) {
     const ShmctlResult result = Run(args);
