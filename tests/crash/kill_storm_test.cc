@@ -1,21 +1,20 @@
 // SIGKILL of supervisor, worker or front at a random moment under load, again and again (A30, A31,
 // R1, R2, R11): every request that was accepted ends exactly once, nothing is left behind, and a
 // server that was restarted serves.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <map>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 
-#include "tests/crash/loaded_front.h"
+#include "tests/crash/front_process.h"
 #include "tests/system/test_server.h"
 
 namespace baton::testing {
@@ -25,43 +24,6 @@ int Rounds() {
   const char* asked = std::getenv("BATON_KILL_ROUNDS");
   return asked == nullptr ? 100 : std::atoi(asked);
 }
-
-// A front under load in a process of its own, and what it has seen.
-class FrontProcess {
- public:
-  FrontProcess(const TempDirectory& temp, const std::string& run_directory, const std::string& mark,
-               int number, const std::map<std::string, std::string>& env = {}) {
-    const std::string file = temp.Write(absl::StrCat("tally-", number), std::string(4096, '\0'));
-    const int fd = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
-    tally_ = static_cast<FrontTally*>(
-        ::mmap(nullptr, sizeof(FrontTally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    ::close(fd);
-    std::vector<std::string> environment = {absl::StrCat("BATON_TEST_MARK=", mark)};
-    for (const auto& [name, value] : env) environment.push_back(absl::StrCat(name, "=", value));
-    absl::StatusOr<ipc::ChildProcess> process =
-        ipc::SpawnProcess({.executable = BATON_LOADED_FRONT,
-                           .args = {run_directory, "test", file},
-                           .env = environment});
-    if (process.ok()) process_ = *std::move(process);
-  }
-  ~FrontProcess() { ::munmap(tally_, sizeof(FrontTally)); }
-
-  FrontTally& tally() { return *tally_; }
-  ipc::ChildProcess& process() { return process_; }
-  // Has it answer `more` requests than it has now.
-  bool Progress(uint64_t more) {
-    const uint64_t goal = tally_->answered.load() + more;
-    return WaitFor([&] { return tally_->answered.load() >= goal; });
-  }
-  absl::StatusOr<ipc::ExitStatus> Finish() {
-    tally_->stop.store(1);
-    return process_.Reap(absl::Minutes(2));
-  }
-
- private:
-  FrontTally* tally_ = nullptr;
-  ipc::ChildProcess process_;
-};
 
 class KillStormTest : public ::testing::Test {
  protected:

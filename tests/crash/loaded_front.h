@@ -13,6 +13,7 @@ struct FrontTally {
   std::atomic<uint64_t> answered;     // right payload, known ticket
   std::atomic<uint64_t> aborted;      // started, and its worker died
   std::atomic<uint64_t> unavailable;  // not started, and its server went
+  std::atomic<uint64_t> expired;      // its own deadline passed
   std::atomic<uint64_t> other;        // any other error
   std::atomic<uint64_t> wrong;        // duplicated, lost, wrong payload or generation going back
   std::atomic<uint64_t> last_generation;
@@ -20,6 +21,11 @@ struct FrontTally {
   std::atomic<uint32_t> stop;           // the test asks it to finish what is outstanding and leave
   std::atomic<uint32_t> leaked_blocks;  // set at the end: arena bytes that did not come back
   std::atomic<uint32_t> finished;
+
+  // Requests that have ended, each counted once.
+  uint64_t ended() const {
+    return answered.load() + aborted.load() + unavailable.load() + expired.load() + other.load();
+  }
 };
 
 }  // namespace baton::testing

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace baton::testing {
 
@@ -125,9 +126,12 @@ void Load::Run(Channel channel) {
   }
 }
 
-DeviceObserver::DeviceObserver(pid_t supervisor)
-    : supervisor_(supervisor), thread_([this] {
-        while (!stop_.load()) Sample();
+DeviceObserver::DeviceObserver(pid_t supervisor, std::vector<pid_t> others, absl::Duration pause)
+    : supervisor_(supervisor), others_(std::move(others)), pause_(pause), thread_([this] {
+        while (!stop_.load()) {
+          Sample();
+          if (pause_ > absl::ZeroDuration()) absl::SleepFor(pause_);
+        }
       }) {}
 
 void DeviceObserver::Stop() {
@@ -174,6 +178,7 @@ void DeviceObserver::Sample() {
   std::vector<std::string> processes = {absl::StrCat("/proc/", supervisor_)};
   std::ifstream children(absl::StrCat("/proc/", supervisor_, "/task/", supervisor_, "/children"));
   for (pid_t pid; children >> pid;) processes.push_back(absl::StrCat("/proc/", pid));
+  for (const pid_t pid : others_) processes.push_back(absl::StrCat("/proc/", pid));
   for (const std::string& process : processes) {
     LookForArenas(process + "/fd", arenas);
     LookForArenas(process + "/map_files", arenas);

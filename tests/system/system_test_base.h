@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 #include "baton/front.h"
 #include "tests/system/test_server.h"
@@ -78,13 +79,15 @@ class Load {
   std::thread thread_;
 };
 
-// Looks at every process's descriptors and mappings from outside, as fast as it can, and notes the
+// Looks at every process's descriptors and mappings from outside, as often as it can, and notes the
 // most device memory (arenas' pages, as the kernel counts them) and the most arenas that held any
 // at one time.
 class DeviceObserver {
  public:
-  // Watches the children of `supervisor` and itself.
-  explicit DeviceObserver(pid_t supervisor);
+  // Watches the children of `supervisor` and itself, and the processes in `others`; between two
+  // looks it waits for `pause`.
+  explicit DeviceObserver(pid_t supervisor, std::vector<pid_t> others = {},
+                          absl::Duration pause = absl::ZeroDuration());
   ~DeviceObserver() { Stop(); }
   void Stop();
   uint64_t peak_bytes() const { return peak_bytes_; }
@@ -94,6 +97,8 @@ class DeviceObserver {
  private:
   void Sample();
   const pid_t supervisor_;
+  const std::vector<pid_t> others_;
+  const absl::Duration pause_;
   std::atomic<bool> stop_{false};
   uint64_t peak_bytes_ = 0;
   size_t peak_arenas_ = 0;

@@ -5,7 +5,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -162,6 +164,15 @@ std::vector<pid_t> TestServer::Workers() const {
   return workers;
 }
 
+pid_t TestServer::WorkerOf(uint64_t generation) const {
+  const std::string wanted =
+      absl::StrCat(std::string("--generation\0", 13), generation, std::string(1, '\0'));
+  for (const pid_t pid : Workers()) {
+    if (absl::StrContains(ReadFile(absl::StrCat("/proc/", pid, "/cmdline")), wanted)) return pid;
+  }
+  return 0;
+}
+
 std::vector<std::string> TestServer::Receipts() const {
   std::ifstream in(absl::StrCat(options_.run_directory, "/", options_.name, "/receipts.jsonl"));
   std::vector<std::string> lines;
@@ -183,13 +194,20 @@ std::vector<pid_t> MarkedProcesses(const std::string& mark) {
   return marked;
 }
 
-int Zombies() {
-  int zombies = 0;
+int Zombies() { return static_cast<int>(ZombiesOf(::getpid()).size()); }
+
+std::vector<pid_t> ZombiesOf(pid_t parent) {
+  std::vector<pid_t> zombies;
   for (const pid_t pid : AllPids()) {
     const std::optional<ProcessStat> stat = StatOf(pid);
-    if (stat && stat->state == 'Z' && stat->parent == ::getpid()) ++zombies;
+    if (stat && stat->state == 'Z' && stat->parent == parent) zombies.push_back(pid);
   }
   return zombies;
+}
+
+char ProcessState(pid_t pid) {
+  const std::optional<ProcessStat> stat = StatOf(pid);
+  return stat ? stat->state : '\0';
 }
 
 std::vector<std::string> SharedMemoryNames() {
@@ -199,6 +217,16 @@ std::vector<std::string> SharedMemoryNames() {
     const std::string name = entry.path().filename();
     if (absl::StartsWith(name, "baton.")) names.push_back(name);
   }
+  return names;
+}
+
+std::vector<std::string> SharedMemoryNamesOf(const std::vector<pid_t>& makers) {
+  std::vector<std::string> names = SharedMemoryNames();
+  std::erase_if(names, [&](const std::string& name) {
+    int pid = 0;  // baton.<user>.<pid namespace>.<pid>.<start time>...
+    return std::sscanf(name.c_str(), "baton.%*u.%*u.%d.", &pid) != 1 ||
+           std::find(makers.begin(), makers.end(), pid) == makers.end();
+  });
   return names;
 }
 

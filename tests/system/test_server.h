@@ -68,6 +68,8 @@ class TestServer {
 
   // Its children that are called baton-worker.
   std::vector<pid_t> Workers() const;
+  // The worker of that generation; 0: there is none (any more).
+  pid_t WorkerOf(uint64_t generation) const;
   // The lines of its receipts file.
   std::vector<std::string> Receipts() const;
 
@@ -83,8 +85,13 @@ class TestServer {
 std::vector<pid_t> MarkedProcesses(const std::string& mark);
 // Zombie children of this process.
 int Zombies();
+std::vector<pid_t> ZombiesOf(pid_t parent);
+// As /proc has it: 'R', 'S', 'T' (stopped), 'Z', ...; 0: there is no such process.
+char ProcessState(pid_t pid);
 // Names under /dev/shm that are Baton's.
 std::vector<std::string> SharedMemoryNames();
+// Those that one of these processes has made.
+std::vector<std::string> SharedMemoryNamesOf(const std::vector<pid_t>& makers);
 int OpenDescriptors(pid_t pid);
 
 // Writes a model directory for the probe model (tests/models), with these `native.options`, one
