@@ -104,12 +104,13 @@ void AddReload(CommandLine& line) {
   CLI::Option* dry_run = verb.add_flag(
       "--dry-run", options->dry_run,
       "Say what a reload would do now, on what grounds and with which obstacles; do nothing");
-  verb.add_flag("--override-unconfirmed", options->override_unconfirmed,
-                "Go on after confirm_timeout although the old generation's memory is not confirmed "
-                "freed. Acts on the reload under way when that is CONFIRMING, else on the one that "
-                "this begins. RISK: two generations may hold device memory at once, which can run "
-                "out; whoever pins the old one may still read or write it. The receipt keeps the "
-                "verdict and says `overridden`")
+  verb.add_flag(
+          "--override-unconfirmed", options->override_unconfirmed,
+          "Go on after confirm_timeout although the old generation's memory is not confirmed "
+          "freed. Acts on the reload under way when that is CONFIRMING (this one follows it), "
+          "else on the one that this begins. RISK: two generations may hold device memory at "
+          "once, which can run out; whoever pins the old one may still read or write it. The "
+          "receipt keeps the verdict and says that it was overridden")
       ->excludes(dry_run);
   line.OnRun(verb, [&line, options] {
     return options->dry_run ? ShowPlan(line.run_directory(), *options)
