@@ -1,6 +1,5 @@
 // A hold and what waits when it begins: what cannot survive it fails at once,
 // and says when to try again; nothing is called "not started" that may be.
-#include <atomic>
 #include <map>
 #include <optional>
 #include <set>
@@ -190,13 +189,12 @@ TEST_F(Holds, NothingIsBothRunAndFailed) {
     ran.insert(inputs[0].As<float>()[0]);
     return Double(inputs, outputs);
   });
-  std::atomic<bool> stop{false};
   std::set<float> answered;
   std::set<float> failed;
   {
     const WorkerThread worker(server_, 0, 1, model, /*busy=*/true);
-    std::thread supervisor([&] {
-      while (!stop) {
+    std::jthread supervisor([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
         Hold();
         std::this_thread::yield();
         server_.ShowState(ServerState::kServing);
@@ -224,7 +222,7 @@ TEST_F(Holds, NothingIsBothRunAndFailed) {
         }
       }
     }
-    stop = true;
+    supervisor.request_stop();
     supervisor.join();
     while (channel_.outstanding() > 0) {
       const std::optional<Outcome> outcome = channel_.Wait(absl::Minutes(1));
