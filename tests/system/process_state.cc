@@ -1,9 +1,10 @@
 #include "tests/system/process_state.h"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -17,7 +18,9 @@ namespace {
 // State and parent; the name before them may hold anything.
 std::optional<std::pair<char, pid_t>> StatOf(pid_t pid) {
   std::ifstream in(absl::StrCat("/proc/", pid, "/stat"));
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  std::stringstream whole;  // unlike an iterator it does not throw where a process has just ended
+  whole << in.rdbuf();
+  const std::string text = whole.str();
   const size_t close = text.rfind(')');
   if (close == std::string::npos || close + 4 >= text.size()) return std::nullopt;
   return std::pair(text[close + 2], static_cast<pid_t>(std::atoi(text.c_str() + close + 4)));

@@ -12,9 +12,9 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -43,7 +43,9 @@ constexpr char kMisplacedName[] = "zebraMisplacedName";
 
 std::string ReadAll(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::stringstream text;  // unlike an iterator it does not throw where a process has just ended
+  text << in.rdbuf();
+  return text.str();
 }
 
 // Which of the secrets are in `text`.
