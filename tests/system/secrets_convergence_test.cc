@@ -104,6 +104,7 @@ TEST_P(SecretsConvergenceTest, A15_WhatAnswersInTheEndHasTheNewest) {
   EXPECT_EQ(answered_by(), 3u);
   EXPECT_EQ(GenerationOfNextChange(), 4u) << "a reload that nobody asked for";
   EXPECT_EQ(Ask("TOKEN").value_or(""), newest);
+  ASSERT_TRUE(load.WaitForAnswers(2));  // the second was asked for after the last reload
   load.Stop();
 
   EXPECT_TRUE(load.errors().empty()) << load.errors().front();
