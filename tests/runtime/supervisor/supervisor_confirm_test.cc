@@ -175,9 +175,12 @@ TEST_F(SupervisorConfirmTest, A27_WhatAWorkerThatDiedWhileUploadingLeavesIsNotFr
   EXPECT_TRUE(WaitFor([&] { return Status().last_verdict == verdict; })) << Status().last_verdict;
   EXPECT_EQ(Status().state, "CONFIRMING");
   EXPECT_EQ(Status().device_bytes, 1u << 20);
-  WriteSecret("better");
   ::munmap(mapped, 1 << 20);
-  EXPECT_TRUE(WaitFor([&] { return Status().ready; }));
+  EXPECT_TRUE(WaitForReceipts(1));
+  const ReceiptLine receipt = Receipts().at(0);
+  EXPECT_EQ(receipt.outcome, "failed");
+  EXPECT_EQ(receipt.generation, 2u);
+  EXPECT_EQ(receipt.verdict, "freed");
 }
 
 }  // namespace
