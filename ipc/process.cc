@@ -1,5 +1,6 @@
 #include "ipc/process.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <charconv>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
@@ -316,6 +318,36 @@ absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options) {
   if (absl::StatusOr<ProcessIdentity> identity = ProcessIdentity::Of(pid); identity.ok()) {
     child.identity_ = *identity;
   }
+  return child;
+}
+
+absl::Status InheritOrphans() {
+  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "cannot inherit orphaned descendants");
+}
+
+absl::StatusOr<std::vector<pid_t>> ChildrenOfThisProcess() {
+  std::vector<pid_t> children;
+  const std::unique_ptr<DIR, int (*)(DIR*)> tasks(::opendir("/proc/self/task"), &::closedir);
+  if (tasks == nullptr) return absl::ErrnoToStatus(errno, "cannot list this process's threads");
+  // A child belongs to the thread that started it, an inherited one to any.
+  bool told = false;
+  while (const dirent* task = ::readdir(tasks.get())) {
+    if (task->d_name[0] == '.') continue;
+    std::ifstream file(absl::StrCat("/proc/self/task/", task->d_name, "/children"));
+    told = told || file.is_open();
+    for (pid_t pid = 0; file >> pid;) children.push_back(pid);
+  }
+  if (!told) return absl::UnimplementedError("this kernel's /proc does not list children");
+  return children;
+}
+
+absl::StatusOr<ChildProcess> AdoptChild(pid_t pid) {
+  ChildProcess child;
+  child.pidfd_ = PidfdOpen(pid);
+  if (!child.pidfd_) return absl::ErrnoToStatus(errno, absl::StrCat("cannot adopt child ", pid));
+  child.identity_.pid = pid;
+  if (const auto identity = ProcessIdentity::Of(pid); identity.ok()) child.identity_ = *identity;
   return child;
 }
 

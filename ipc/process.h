@@ -123,6 +123,7 @@ class ChildProcess {
 
  private:
   friend absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options);
+  friend absl::StatusOr<ChildProcess> AdoptChild(pid_t pid);
 
   void Finish();
   void KillGroupIfEnded();
@@ -139,6 +140,19 @@ inline constexpr absl::Duration kReapOnDestruction = absl::Seconds(10);
 // in a process with many threads: nothing of ours runs between fork and exec.
 // NOT_FOUND or PERMISSION_DENIED when the program cannot be run.
 absl::StatusOr<ChildProcess> SpawnProcess(const SpawnOptions& options);
+
+// Descendants of this process whose parent ends become its children from now on,
+// and no more init's: it has to reap them (PR_SET_CHILD_SUBREAPER).
+absl::Status InheritOrphans();
+
+// Children that were not reaped yet, those that were inherited included.
+// UNIMPLEMENTED where /proc does not tell (CONFIG_PROC_CHILDREN).
+absl::StatusOr<std::vector<pid_t>> ChildrenOfThisProcess();
+
+// A child that this process has inherited, by pid: right as long as nobody
+// else in this process reaps it. It is killed and reaped with its handle, like
+// one that was spawned.
+absl::StatusOr<ChildProcess> AdoptChild(pid_t pid);
 
 // Asks the kernel to SIGKILL this process when the thread that started it
 // ends, and checks that the parent is still `expected_parent`.

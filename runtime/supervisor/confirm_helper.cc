@@ -85,6 +85,12 @@ ConfirmHelper::~ConfirmHelper() {
   }
 }
 
+bool ConfirmHelper::Owns(pid_t pid) const {
+  return (state_ != State::kAbsent && process_.pid() == pid) ||
+         std::any_of(leaving_.begin(), leaving_.end(),
+                     [pid](const Leaving& leaving) { return leaving.process.pid() == pid; });
+}
+
 void ConfirmHelper::Start(int64_t now_ns) { Spawn(now_ns); }
 
 void ConfirmHelper::Spawn(int64_t now_ns) {

@@ -76,6 +76,8 @@ class ConfirmHelper {
   State state() const { return state_; }
   // 0: there is none.
   pid_t pid() const { return state_ == State::kAbsent ? 0 : process_.pid(); }
+  // Whether that child is one of its processes, dying ones included.
+  bool Owns(pid_t pid) const;
   // Why there is none now; empty: there is one.
   const std::string& why_absent() const { return why_absent_; }
 

@@ -100,6 +100,7 @@ void SupervisorCore::Answered(const ConfirmQuestion& question, const DeviceVerdi
 
 void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdict& verdict) {
   freed_in_a_row_ = 0;
+  orphans_.Look(/*a_worker_ended=*/true);  // those of orphans, too
   if (question.name_holders && !verdict.mapped) {
     next_name_ns_ = ipc::MonotonicNs() + kNameLostNs;  // the search may be what hangs
   }

@@ -24,6 +24,8 @@ constexpr int64_t kSampleNs = kNsPerMs;
 // How long after its socket a worker's process may take to end.
 constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
+// How often it is looked for what workers have left behind, when none has ended.
+constexpr int64_t kOrphansNs = 250 * kNsPerMs;
 // How long nobody is accepted after it did not work (out of descriptors).
 constexpr int64_t kAcceptPauseNs = 100 * kNsPerMs;
 // How long a worker may read nothing of what waits for it.
@@ -90,6 +92,7 @@ SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig co
               [this](const ConfirmQuestion& question, const DeviceVerdict& verdict) {
                 Answered(question, verdict);
               }),
+      orphans_(*loop_, log_, OrphansOwner()),
       machine_(config_.reload) {}
 
 SupervisorCore::~SupervisorCore() {
@@ -106,6 +109,9 @@ absl::Status SupervisorCore::SetUp() {
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);
   started_ns_ = ipc::MonotonicNs();
+  if (absl::Status inherits = orphans_.Begin(); !inherits.ok()) {
+    log_->warn("what models leave behind is not looked for: {}", std::string(inherits.message()));
+  }
   helper_.Start(started_ns_);
 
   absl::Status status = loop_->Watch(listener_.fd(), [this] { Accept(); });
@@ -259,6 +265,10 @@ void SupervisorCore::Tick(int64_t now_ns) {
   }
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
   helper_.Tick(now_ns);
+  if (now_ns >= next_orphans_ns_) {
+    next_orphans_ns_ = now_ns + kOrphansNs;
+    orphans_.Look(/*a_worker_ended=*/false);
+  }
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
   CheckWorkers(now_ns);

@@ -25,6 +25,7 @@
 #include "runtime/supervisor/event_loop.h"
 #include "runtime/supervisor/front_table.h"
 #include "runtime/supervisor/model_watcher.h"
+#include "runtime/supervisor/orphans.h"
 #include "runtime/supervisor/receipts.h"
 #include "runtime/supervisor/reload_machine.h"
 #include "runtime/supervisor/secrets_watcher.h"
@@ -113,6 +114,7 @@ class SupervisorCore : private FrontTable::Owner {
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
   void WorkerEnded(uint64_t generation);
   uint64_t ReapedUpTo() const;
+  Orphans::Owner OrphansOwner();
 
   // ---- supervisor_receipts.cc
   void BeginReceipt(uint64_t generation, const std::string& trigger);
@@ -154,6 +156,7 @@ class SupervisorCore : private FrontTable::Owner {
   std::map<uint64_t, Ended> ended_;
   DeviceLedger ledger_;
   ConfirmHelper helper_;
+  Orphans orphans_;
   ReloadMachine machine_;
   std::deque<ReloadEvent> events_;
   std::optional<SecretsWatcher> watcher_;
@@ -189,6 +192,7 @@ class SupervisorCore : private FrontTable::Owner {
 
   std::set<uint64_t> overridden_;  // not confirmed freed when the next one was admitted
   int64_t next_overridden_ask_ns_ = 0;
+  int64_t next_orphans_ns_ = 0;
   uint64_t overridden_asked_ = 0;  // the one that was asked about last
   uint64_t confirming_ = 0;        // the generation that is being asked about
   int freed_in_a_row_ = 0;

@@ -1,6 +1,7 @@
 // SupervisorCore: what workers say, and how they end.
 #include <fcntl.h>
 
+#include <algorithm>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -235,6 +236,7 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
   workers_.erase(generation);
   // Before anything else: fronts settle what it had started by this.
   pages_.ShowReaped(ReapedUpTo());
+  orphans_.Look(/*a_worker_ended=*/true);  // before anybody asks what is still mapped
   ended_[generation] = ended;
   if (draft_ && draft_->generation == generation) FillExit(ended, *draft_);
   const std::string how = ipc::ToString(ended.status);
@@ -255,6 +257,17 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
     for (const uint64_t id : opening) fronts_.ChannelUsable(id);
   }
   Push(ReloadEvent::Kind::kWorkerExited, generation, how);
+}
+
+Orphans::Owner SupervisorCore::OrphansOwner() {
+  return {.is_ours =
+              [this](pid_t pid) {
+                return helper_.Owns(pid) ||
+                       std::any_of(workers_.begin(), workers_.end(), [pid](const auto& worker) {
+                         return worker.second->pid() == pid;
+                       });
+              },
+          .lives = [this](uint64_t generation) { return workers_.contains(generation); }};
 }
 
 // The highest generation below which every one is dead.

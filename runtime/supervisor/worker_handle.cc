@@ -1,16 +1,19 @@
 #include "runtime/supervisor/worker_handle.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <span>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "ipc/crash_point.h"
 #include "ipc/futex.h"
+#include "runtime/supervisor/orphans.h"
 
 namespace baton::runtime {
 
@@ -19,6 +22,17 @@ namespace schema = ipc::schema;
 namespace {
 // Where a worker finds its control socket.
 constexpr int kWorkerSocketFd = 3;
+
+// This process's environment, and `variable`, which no other sets.
+std::vector<std::string> EnvironmentWith(const std::string& variable) {
+  const std::string name = variable.substr(0, variable.find('=') + 1);
+  std::vector<std::string> variables = {variable};
+  for (char** entry = ::environ; *entry != nullptr; ++entry) {
+    if (!absl::StartsWith(*entry, name)) variables.emplace_back(*entry);
+  }
+  return variables;
+}
+
 }  // namespace
 
 WorkerHandle::WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process,
@@ -45,6 +59,7 @@ absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSp
   options.fds = {{pair->second.get(), kWorkerSocketFd}};
   // What a child of the model's code holds of the device would outlive the worker, and pin it.
   options.kill_group_at_end = true;
+  options.env = EnvironmentWith(WorkerTag(spec.generation));
   absl::StatusOr<ipc::ChildProcess> process = ipc::SpawnProcess(options);
   if (!process.ok()) return process.status();
   std::unique_ptr<WorkerHandle> worker(

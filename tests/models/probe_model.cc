@@ -18,11 +18,15 @@
 //                  leak throws the value of the environment variable `variable`
 //   load_ms        time that construction takes
 //   upload         fail | crash | hang: what Upload does
+//                  leave: starts a process that makes a session of its own, maps the arena and
+//                  stays; daemon: the same, from a process that ends at once
 //   cleanup        throw | hang: what Cleanup does
 //   cleanup_file   Cleanup appends a line with its pid to this file, first of all
 //   only_if        NAME=VALUE: load, upload and cleanup misbehave only where the environment has
 //   this
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,6 +69,33 @@ void SleepMs(const std::string& ms) {
   std::abort();
 }
 
+// Starts a process that keeps the arena mapped, outside of this one's group and session; returns
+// when it does.
+void LeaveHolder() {
+  int mapped[2];
+  if (::pipe(mapped) != 0) return;
+  if (::fork() != 0) {
+    char done;
+    ::close(mapped[1]);
+    if (::read(mapped[0], &done, 1) != 1) throw std::runtime_error("nothing maps the arena");
+    ::close(mapped[0]);
+    return;
+  }
+  ::setsid();
+  for (int fd = 3; fd < 1024; ++fd) {
+    const std::string path = "/proc/self/fd/" + std::to_string(fd);
+    char target[256];
+    const ssize_t length = ::readlink(path.c_str(), target, sizeof(target));
+    if (length <= 0 || std::string(target, static_cast<size_t>(length)).find("baton-device") ==
+                           std::string::npos) {
+      continue;
+    }
+    if (::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED) continue;
+    if (::write(mapped[1], "m", 1) == 1) SleepForEver();
+  }
+  ::_exit(1);
+}
+
 // What every behaviour shares: device memory, and faults outside of Run.
 class Probe : public baton::Model {
  public:
@@ -105,6 +136,16 @@ class Probe : public baton::Model {
     }
     if (what == "crash") Crash();
     if (what == "hang") SleepForEver();
+    if (what == "leave") return LeaveHolder();
+    if (what == "daemon") {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        LeaveHolder();
+        ::_exit(0);
+      }
+      ::waitpid(child, nullptr, 0);
+      return;
+    }
     throw std::invalid_argument("option '" + where + "': unknown fault '" + what + "'");
   }
 
