@@ -179,6 +179,7 @@ class SupervisorCore : private FrontTable::Owner {
   int64_t expected_gap_ns_ = 0;
   int64_t last_gap_ns_ = 0;
   uint64_t gaps_measured_ = 0;
+  std::map<uint64_t, uint64_t> refused_by_;  // channel: the last successor, which did not take it
   std::set<uint64_t> offered_;  // generations whose arena a front that comes now is to map
   uint64_t reloads_ = 0;
   uint64_t restarts_ = 0;  // workers that ended without being told to

@@ -149,6 +149,7 @@ void SupervisorCore::OnChannelOpened(const ChannelRecord& channel) {
 }
 
 void SupervisorCore::OnChannelClosed(uint64_t channel) {
+  refused_by_.erase(channel);
   for (auto& [generation, worker] : workers_) {
     if (worker->staged) Sent(generation, worker->RemoveChannel(channel));
   }

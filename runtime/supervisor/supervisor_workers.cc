@@ -95,6 +95,8 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
       // Only the one that serves makes a channel usable; the next one gets it before it serves.
       if (generation == serve_told_) {
         fronts_.ChannelUsable(envelope.getChannelAdded().getChannel());
+      } else {
+        refused_by_.erase(envelope.getChannelAdded().getChannel());
       }
       ChannelAnswered(worker, envelope.getChannelAdded().getChannel());
       break;
@@ -118,7 +120,14 @@ void SupervisorCore::ChannelRefused(uint64_t generation, uint64_t channel,
   const WorkerHandle* serving = Worker(serve_told_);
   const bool serves = serving != nullptr && serving->hung_up_ns == 0;
   if (generation != serve_told_ && serves && fronts_.channels().contains(channel)) {
-    // The one that serves gets along with it: the newcomer is what is wrong.
+    // The one that serves gets along with it, so the newcomer may be what is wrong. Once; two in a
+    // row that cannot read it speak against the channel, and no front may keep every reload from
+    // going through.
+    const uint64_t before = std::exchange(refused_by_[channel], generation);
+    if (before != 0 && before != generation) {
+      fronts_.ChannelRefused(channel, why, /*end_front=*/true);
+      return;
+    }
     Push(ReloadEvent::Kind::kWorkerFailed, generation,
          absl::StrCat("it refused channel ", channel, ": ", std::string(why.message())));
     return;

@@ -323,44 +323,6 @@ TEST_F(SupervisorLifeTest, AFrontWithManyChannelsOutlivesAReloadAndLeaves) {
   EXPECT_NE(Status().worker_pid, worker);
 }
 
-// Overwrites the header of every submission segment that the server holds.
-int BreakSubmissions(pid_t server) {
-  int broken = 0;
-  const std::string fds = "/proc/" + std::to_string(server) + "/fd";
-  for (const auto& entry : std::filesystem::directory_iterator(fds)) {
-    struct stat info {};
-    if (::stat(entry.path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
-    const ipc::UniqueFd fd(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
-    uint64_t magic = 0;
-    if (!fd || ::pread(fd.get(), &magic, sizeof(magic), 0) != sizeof(magic)) continue;
-    if (magic != ipc::kSubmissionMagic) continue;
-    magic = 0;
-    broken += ::pwrite(fd.get(), &magic, sizeof(magic), 0) == sizeof(magic);
-  }
-  return broken;
-}
-
-TEST_F(SupervisorLifeTest, ASuccessorThatRefusesAChannelIsNotTakenAndNoFrontIsTouched) {
-  Start();
-  auto channel = OpenChannel();
-  ASSERT_TRUE(channel.ok()) << channel.status();
-  const pid_t worker = Status().worker_pid;
-  ASSERT_EQ(BreakSubmissions(server_->pid()), 1);
-  const auto reloaded = Client().Reload();
-  EXPECT_EQ(reloaded.outcome, "kept-old");
-  EXPECT_THAT(reloaded.reason, HasSubstr("refused channel 1"));
-  const auto status = Status();
-  EXPECT_EQ(status.worker_pid, worker);
-  EXPECT_EQ(status.fronts, 1);
-  EXPECT_EQ(status.channels, 1);
-  // With no worker to keep, the channel does not keep the server down.
-  ASSERT_EQ(::kill(worker, SIGKILL), 0);
-  ASSERT_TRUE(WaitFor([&] {
-    const auto now = Status();
-    return now.state == "SERVING" && now.worker_pid != worker && now.channels == 0;
-  }));
-}
-
 TEST_F(SupervisorLifeTest, AFrontThatComesWhileOthersMapGetsTheNewArena) {
   Start();
   const auto imported = [](ControlClient& front, uint64_t generation) {
