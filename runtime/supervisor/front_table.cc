@@ -112,6 +112,7 @@ void FrontTable::Close(SessionId id, const std::string& why) {
   while (!session->channels.empty()) DropChannel(*session, *session->channels.begin());
   if (!session->mapped.empty()) {
     ++closed_imports_;
+    ++died_with_imports_;
     owner_.OnImportsChanged();
     owner_.OnLeasesChanged();
   }
@@ -328,8 +329,13 @@ void FrontTable::ChannelRefused(uint64_t channel, const absl::Status& why, bool 
 
 // ---- imports ----
 
+std::string FrontTable::ClosedImports() const {
+  return absl::StrCat("acknowledged by ", closed_imports_ - died_with_imports_, " fronts, ",
+                      died_with_imports_, " dead, ", cut_off_, " cut off");
+}
+
 void FrontTable::AskToClose(uint64_t generation) {
-  closed_imports_ = 0;
+  closed_imports_ = died_with_imports_ = cut_off_ = 0;
   for (auto& [id, session] : sessions_) {
     if (!session->mapped.contains(generation)) continue;
     capnp::MallocMessageBuilder message;
@@ -448,6 +454,7 @@ uint32_t FrontTable::CutOffMapping(uint64_t generation) {
     const bool answered = session->leases_generation == generation && !session->leases.empty();
     if (session->mapped.contains(generation) && !answered) late.push_back(id);
   }
+  cut_off_ += static_cast<uint32_t>(late.size());
   return CutOff(late, "it did not close its import within close_timeout");
 }
 

@@ -103,6 +103,8 @@ class FrontTable {
   uint32_t CutOffNotYetMapped(uint64_t generation);
   // How many sessions gave that generation back, by answer or by ending.
   uint32_t closed_imports() const { return closed_imports_; }
+  // "acknowledged by 2 fronts, 1 dead, 0 cut off", since AskToClose.
+  std::string ClosedImports() const;
 
   uint32_t sessions() const { return static_cast<uint32_t>(sessions_.size()); }
   uint32_t fronts() const;
@@ -146,6 +148,8 @@ class FrontTable {
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, ChannelRecord> channels_;
   uint32_t closed_imports_ = 0;
+  uint32_t died_with_imports_ = 0;  // of these
+  uint32_t cut_off_ = 0;            // not of these
   uint64_t last_leases_call_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -40,6 +41,17 @@ void ReceiptDraft::Close(int64_t now_ns) {
   entered_ns_ = now_ns;
 }
 
+void ReceiptDraft::Know(const std::string& fact, const std::string& value,
+                        const std::string& source) {
+  const auto known = std::find_if(evidence_.begin(), evidence_.end(),
+                                  [&](const Evidence& one) { return one.fact == fact; });
+  if (known == evidence_.end()) {
+    evidence_.push_back({fact, value, source});
+  } else {
+    *known = {fact, value, source};
+  }
+}
+
 void ReceiptDraft::WriteTo(ipc::schema::Receipt::Builder to) const {
   to.setGeneration(generation);
   to.setSuccessor(successor);
@@ -72,6 +84,14 @@ void ReceiptDraft::WriteTo(ipc::schema::Receipt::Builder to) const {
   to.setRequestsExpired(requests_expired);
   to.setRequestsFailed(requests_failed);
   to.setWorkerPid(worker_pid);
+  to.setSuccessorPid(successor_pid);
+  to.setHolders(CapReason(holders));
+  auto evidence = to.initEvidence(static_cast<uint32_t>(evidence_.size()));
+  for (uint32_t i = 0; i < evidence.size(); ++i) {
+    evidence[i].setFact(evidence_[i].fact);
+    evidence[i].setValue(CapReason(evidence_[i].value));
+    evidence[i].setSource(evidence_[i].source);
+  }
 }
 
 std::string ReceiptJson(ipc::schema::Receipt::Reader receipt) {

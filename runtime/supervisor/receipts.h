@@ -69,13 +69,24 @@ class ReceiptDraft {
   uint64_t requests_expired = 0;
   uint64_t requests_failed = 0;
   int32_t worker_pid = 0;
+  int32_t successor_pid = 0;
+  std::string holders;  // who kept it from draining or from being freed
+
+  // How a fact is known. One that is told again takes the place of the first.
+  void Know(const std::string& fact, const std::string& value, const std::string& source);
 
  private:
+  struct Evidence {
+    std::string fact;
+    std::string value;
+    std::string source;
+  };
   struct Step {
     ipc::ServerState state;
     int64_t ns = 0;
   };
   std::vector<Step> steps_;
+  std::vector<Evidence> evidence_;
   int64_t entered_ns_ = 0;
 };
 

@@ -148,6 +148,8 @@ void SupervisorCore::EnterStep(State step) {
   if (step == State::kHolding || (step == State::kClosing && !machine_.serves())) StartHold();
   if (step == State::kExiting && draft_ && draft_->generation == machine_.old_generation()) {
     draft_->imports_closed = fronts_.closed_imports();
+    draft_->Know("imports-closed", fronts_.ClosedImports(),
+                 "importsClosed, or the end of a connection");
   }
   const bool stopping = machine_.state() == State::kStopping;
   pages_.ShowState(stopping ? State::kStopping : step, machine_.serving_generation());

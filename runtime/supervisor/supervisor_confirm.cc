@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 
 #include "ipc/futex.h"
@@ -107,6 +108,10 @@ void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdi
   // A name stays until somebody looked for names again.
   const bool keep = verdict.mapped && !question.name_holders && !verdict_.holders.empty();
   if (!keep) verdict_ = verdict;
+  if (draft_ && !verdict_.holders.empty()) {
+    draft_->holders = absl::StrCat("generation ", confirming_, "'s memory was mapped by pid ",
+                                   absl::StrJoin(verdict_.holders, ", "));
+  }
   Push(
       ReloadEvent::Kind::kNotConfirmed, confirming_,
       verdict_.detail.empty() ? verdict_.text : absl::StrCat(verdict_.text, ": ", verdict_.detail));

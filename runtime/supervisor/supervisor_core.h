@@ -120,6 +120,7 @@ class SupervisorCore : private FrontTable::Owner {
   void BeginReceipt(uint64_t generation, const std::string& trigger);
   void FinishReceipt(const std::string& outcome, const std::string& reason);
   void WriteFailedReceipt(uint64_t generation, const std::string& why);
+  void FillEvidence(ReceiptDraft& draft) const;
   static void FillExit(const Ended& ended, ReceiptDraft& draft);
   void Append(const ReceiptDraft& draft);
   void AnswerWaiters(const absl::Status& status);

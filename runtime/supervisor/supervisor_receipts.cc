@@ -13,6 +13,7 @@ namespace baton::runtime {
 namespace schema = ipc::schema;
 
 void SupervisorCore::FillExit(const Ended& ended, ReceiptDraft& draft) {
+  draft.Know("worker-exited", ipc::ToString(ended.status), "pidfd and waitid");
   draft.worker_pid = ended.pid;
   draft.exit_code = ended.status.value;
   switch (ended.status.kind) {
@@ -25,6 +26,35 @@ void SupervisorCore::FillExit(const Ended& ended, ReceiptDraft& draft) {
     case ipc::ExitStatus::Kind::kUnknown:
       draft.exit_kind = "unknown";
       break;
+  }
+}
+
+// What is known by the time that it is written. What is not known has no line.
+void SupervisorCore::FillEvidence(ReceiptDraft& draft) const {
+  if (draft.verdict != "none") {
+    std::string value = draft.verdict;
+    if (!verdict_.detail.empty()) absl::StrAppend(&value, ": ", verdict_.detail);
+    draft.Know("device-freed", value,
+               draft.verdict_source.empty()
+                   ? "nobody could tell"
+                   : absl::StrCat("confirmation helper: ", draft.verdict_source));
+  }
+  draft.Know("device-peak", absl::StrCat(draft.device_bytes_peak, " bytes"),
+             absl::StrCat(draft.device_source, ", sampled every millisecond from CLOSING on"));
+  if (draft.gap_ns != 0) {
+    draft.Know("requests-not-started",
+               absl::StrCat(draft.requests_held, " waited for the successor"),
+               "ring positions when it was told to serve");
+    draft.Know("requests-ended-meanwhile",
+               absl::StrCat(draft.requests_failed, " failed, ", draft.requests_expired, " expired"),
+               "the workers' own counts");
+  }
+  if (const auto serving = workers_.find(draft.successor); serving != workers_.end()) {
+    draft.successor_pid = serving->second->pid();
+    draft.Know(
+        "secrets-applied",
+        absl::StrCat(serving->second->secrets()->values.size(), " to generation ", draft.successor),
+        "sealed memfd that it was started with");
   }
 }
 
@@ -77,6 +107,7 @@ void SupervisorCore::FinishReceipt(const std::string& outcome, const std::string
     draft.requests_expired =
         pages_.worker().expired.load(std::memory_order_relaxed) - expired_before_;
   }
+  FillEvidence(draft);
   Append(draft);
   ended_.clear();
   if (outcome == "swapped") {
@@ -101,8 +132,11 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   draft.device_bytes_peak = ledger_.peak_bytes();
   if (const auto ended = ended_.find(generation); ended != ended_.end()) {
     FillExit(ended->second, draft);
+    draft.Know("imports-closed", fronts_.ClosedImports(),
+               "importsClosed, or the end of a connection");
     ended_.erase(ended);
   }
+  FillEvidence(draft);
   Append(draft);
   if (machine_.step() == ipc::ServerState::kStopped) return;  // Stopped() answers
   if (machine_.serves()) return;  // kept-old: that receipt is the answer

@@ -170,6 +170,7 @@ void SupervisorCore::OnLeasesChanged() {
   const uint64_t old = machine_.old_generation();
   if (machine_.step() != State::kDraining) return;
   const std::string holders = fronts_.LeaseHolders(old);
+  if (draft_) draft_->holders = holders;
   if (holders.empty()) {
     Push(ReloadEvent::Kind::kLeasesReturned, old);
   } else {

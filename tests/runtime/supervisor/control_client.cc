@@ -178,7 +178,14 @@ std::vector<ReceiptLine> ParseReceipts(const std::vector<std::string>& lines) {
                        .imports_closed = r.getImportsClosed(),
                        .imports_cut_off = r.getImportsCutOff(),
                        .exit_code = r.getExitCode(),
-                       .states = {}};
+                       .states = {},
+                       .evidence = {},
+                       .holders = ipc::ReadText(r.getHolders()),
+                       .successor_pid = r.getSuccessorPid()};
+    for (const auto one : r.getEvidence()) {
+      parsed.evidence[ipc::ReadText(one.getFact())] =
+          ipc::ReadText(one.getValue()) + " (" + ipc::ReadText(one.getSource()) + ")";
+    }
     for (const auto state : r.getStates()) {
       parsed.states.push_back(ipc::ReadText(state.getState()));
     }

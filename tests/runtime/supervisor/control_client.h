@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,9 @@ struct ReceiptLine {
   uint32_t imports_closed = 0, imports_cut_off = 0;
   int32_t exit_code = 0;
   std::vector<std::string> states;
+  std::map<std::string, std::string> evidence;  // fact: "value (source)"
+  std::string holders;
+  int32_t successor_pid = 0;
 };
 std::vector<ReceiptLine> ParseReceipts(const std::vector<std::string>& lines);
 

@@ -135,6 +135,32 @@ TEST_F(SupervisorConfirmTest, WhatTheDriverHoldsIsSaidInStatusAndReceipt) {
   EXPECT_EQ(Receipts().at(0).verdict, "driver-held");
 }
 
+TEST_F(SupervisorConfirmTest, AReceiptSaysHowEachFactIsKnown) {
+  WriteSecret("x");
+  StartWith({});
+  FrontOptions options;
+  options.import_device = true;
+  auto front = server_->Attach(options);
+  ASSERT_TRUE(front.ok()) << front.status();
+  ASSERT_TRUE(WaitFor([&] { return (*front)->imported_generation() == 1; }));
+  ASSERT_EQ(Client().Reload().outcome, "swapped");
+  const ReceiptLine receipt = Receipts().at(0);
+  EXPECT_THAT(
+      receipt.evidence,
+      ::testing::IsSupersetOf(std::map<std::string, std::string>{
+          {"worker-exited", "exited with 0 (pidfd and waitid)"},
+          {"imports-closed",
+           "acknowledged by 1 fronts, 0 dead, 0 cut off (importsClosed, or the end of a "
+           "connection)"},
+          {"device-freed", "freed (confirmation helper: F_SEAL_WRITE + st_blocks)"},
+          {"requests-not-started",
+           "0 waited for the successor (ring positions when it was told to serve)"},
+          {"secrets-applied", "1 to generation 2 (sealed memfd that it was started with)"}}));
+  EXPECT_THAT(receipt.evidence.at("device-peak"), HasSubstr("1048576 bytes (st_blocks"));
+  EXPECT_EQ(receipt.successor_pid, Status().worker_pid);
+  EXPECT_EQ(receipt.holders, "");
+}
+
 // The arena of a worker that is still uploading, as somebody who got hold of it has it.
 ipc::UniqueFd ArenaOf(pid_t worker) {
   const std::string folder = "/proc/" + std::to_string(worker) + "/fd";

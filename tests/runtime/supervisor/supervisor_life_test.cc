@@ -270,6 +270,10 @@ TEST_F(SupervisorLifeTest, A27_AnArenaThatIsStillMappedIsNeverCalledFreed) {
   EXPECT_EQ(receipt.verdict, "freed");
   EXPECT_EQ(receipt.imports_cut_off, 1);
   EXPECT_EQ(receipt.imports_closed, 0);
+  EXPECT_EQ(receipt.holders,
+            "generation 1's memory was mapped by pid " + std::to_string(::getpid()));
+  EXPECT_THAT(receipt.evidence.at("imports-closed"),
+              HasSubstr("acknowledged by 0 fronts, 0 dead, 1 cut off"));
 }
 
 TEST_F(SupervisorLifeTest, FrontsCloseAndMapArenasOfEachGeneration) {
