@@ -1,12 +1,13 @@
 #include "runtime/supervisor/server_log.h"
 
-#include "spdlog/sinks/stdout_sinks.h"
+#include <unistd.h>
+
+#include "runtime/stderr_sink.h"
 
 namespace baton::runtime {
 
 ServerLog MakeServerLog(const std::string& server) {
-  auto log =
-      std::make_shared<spdlog::logger>(server, std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto log = std::make_shared<spdlog::logger>(server, std::make_shared<StderrSink>(STDERR_FILENO));
   log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %n: %v");
   log->flush_on(spdlog::level::trace);
   return log;
