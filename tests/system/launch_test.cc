@@ -55,7 +55,7 @@ TEST_F(LaunchTest, ServerEndsWithItsFront) {
   absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch(Options(DigitsDirectory()));
   ASSERT_TRUE(front.ok()) << front.status();
   EXPECT_EQ((*front)->state(), "SERVING");
-  EXPECT_EQ(MarkedProcesses(temp_.path()).size(), 2u);  // supervisor and worker
+  EXPECT_EQ(MarkedProcesses(temp_.path()).size(), 3u);  // supervisor, worker, confirmation helper
   front->reset();
   EXPECT_TRUE(WaitFor([&] { return MarkedProcesses(temp_.path()).empty(); }));
 }
