@@ -109,7 +109,10 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
       if (from_old && step_ == State::kConfirming) LeaveConfirming();
       break;
     case Kind::kNotConfirmed:
-      if (from_old && step_ == State::kConfirming) verdict_ = event.detail;
+      if (from_old && step_ == State::kConfirming) {
+        verdict_ = event.detail;
+        if (unconfirmed_) SayUnconfirmed();  // who pins it may be known by now
+      }
       break;
     case Kind::kOverride:
       OnOverride();
@@ -154,6 +157,12 @@ void ReloadMachine::OnReloadRequested(const std::string& trigger) {
 // Nobody knows when it ends: who asks is told, rather than left waiting.
 void ReloadMachine::TellUnconfirmed() {
   if (step_ == State::kConfirming && unconfirmed_) Emit(Action::kUnconfirmed, old_.generation);
+}
+
+void ReloadMachine::SayUnconfirmed() {
+  reason_ =
+      absl::StrCat("device memory of generation ", old_.generation, " is not confirmed freed (",
+                   verdict_, "); nothing may allocate before it is");
 }
 
 void ReloadMachine::OnOverride() {
@@ -318,10 +327,8 @@ void ReloadMachine::OnStepTimeout() {
       step_deadline_ns_ = After(policy_.cleanup_timeout);
       break;
     case State::kConfirming:
-      reason_ =
-          absl::StrCat("device memory of generation ", old_.generation, " is not confirmed freed (",
-                       verdict_, "); nothing may allocate before it is");
       unconfirmed_ = true;
+      SayUnconfirmed();
       if (!stopping_ && (override_ || policy_.on_unconfirmed == loader::OnUnconfirmed::kOverride)) {
         Override();
         break;

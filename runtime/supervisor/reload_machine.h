@@ -128,6 +128,8 @@ class ReloadMachine {
   uint64_t beside_generation() const { return beside_.generation; }
   // Why it does not serve, or does not serve what was last asked for; empty: all is well.
   const std::string& reason() const { return reason_; }
+  // CONFIRMING for longer than confirm_timeout.
+  bool unconfirmed() const { return step_ == State::kConfirming && unconfirmed_; }
   uint64_t failures_in_a_row() const { return failures_; }
   // From the next step on.
   void set_policy(const loader::ReloadPolicy& policy) { policy_ = policy; }
@@ -155,6 +157,7 @@ class ReloadMachine {
   void OnMapped();
   void OnOverride();
   void TellUnconfirmed();
+  void SayUnconfirmed();
   void OnTimeout();
   void OnStepTimeout();
   void OnOldLost(const std::string& why);

@@ -108,6 +108,7 @@ void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdi
   // A name stays until somebody looked for names again.
   const bool keep = verdict.mapped && !question.name_holders && !verdict_.holders.empty();
   if (!keep) verdict_ = verdict;
+  if (machine_.unconfirmed()) last_verdict_ = verdict_.text;
   if (draft_ && !verdict_.holders.empty()) {
     draft_->holders = absl::StrCat("generation ", confirming_, "'s memory was mapped by pid ",
                                    absl::StrJoin(verdict_.holders, ", "));

@@ -83,6 +83,8 @@ TEST(ReloadMachine, A27_UnconfirmedStaysAndSaysWhoPins) {
   EXPECT_THAT(KindsOf(actions), testing::ElementsAre(Action::kUnconfirmed));
   EXPECT_EQ(life.machine.step(), State::kConfirming);
   EXPECT_THAT(life.machine.reason(), testing::HasSubstr("pinned-by 77"));
+  life.Send(Event::kNotConfirmed, 1, "pinned-by 78");  // what is known later is said, too
+  EXPECT_THAT(life.machine.reason(), testing::HasSubstr("pinned-by 78"));
   life.Old(Event::kConfirmed);
   EXPECT_EQ(life.machine.step(), State::kAdmitting);
 }

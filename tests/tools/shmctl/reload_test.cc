@@ -111,11 +111,12 @@ TEST_F(ReloadTest, OverrideEndsAConfirmationThatDoesNotCome) {
                                "reload: {confirm_timeout: 100ms}\n");
   const Pin pin(server.process().pid());
   ASSERT_TRUE(pin.held());
+  const std::string verdict = absl::StrCat("pinned-by ", ::getpid());
   ShmctlProcess waits = Begin({"reload", "probe"});
   ASSERT_TRUE(WaitFor([&] {
     const JsonReader status = Status();
-    return status["state"].Text() == "CONFIRMING" &&
-           absl::StrContains(status["reason"].Text(), "is not confirmed freed");
+    return status["state"].Text() == "CONFIRMING" && status["lastVerdict"].Text() == verdict &&
+           absl::StrContains(status["reason"].Text(), "is not confirmed freed (" + verdict);
   })) << Run({"status", "probe"}).out
       << server.Err();
   EXPECT_THAT(Run({"reload", "probe", "--dry-run"}).out, HasSubstr("is not confirmed freed"));
@@ -131,7 +132,7 @@ TEST_F(ReloadTest, OverrideEndsAConfirmationThatDoesNotCome) {
   ASSERT_EQ(receipts.size(), 2u);  // of the one that went on, and of the one that was asked for
   EXPECT_TRUE(receipts[0]["overridden"].True());
   EXPECT_EQ(receipts[0]["outcome"].Text(), "swapped");
-  EXPECT_NE(receipts[0]["verdict"].Text(), "freed");
+  EXPECT_EQ(receipts[0]["verdict"].Text(), verdict);
   EXPECT_FALSE(receipts[1]["overridden"].True());
   EXPECT_THAT(Run({"receipts", "probe", "--last", "2"}).out,
               HasSubstr("\n  overridden the successor"));
