@@ -60,10 +60,11 @@ absl::Status AskOnce(const TestServer& server) {
 
 }  // namespace
 
-FaultCell::FaultCell(const Cell& cell, const CellPlan& plan, std::string fail_at)
+FaultCell::FaultCell(const Cell& cell, const CellPlan& plan, FaultPoints points)
     : cell_(cell),
       plan_(plan),
-      fail_at_(std::move(fail_at)),
+      points_(std::move(points)),
+      stops_at_state_(plan.stops_at_state && points_.crash_at.empty() && points_.stop_at.empty()),
       run_directory_(temp_.path() + "/run"),
       mark_(temp_.path()) {
   ::mkdir(run_directory_.c_str(), 0700);
@@ -106,18 +107,16 @@ absl::StatusOr<std::string> FaultCell::Run() {
 // ---- before ----
 
 std::string FaultCell::ConfigLines() const {
+  constexpr int kNeverMs = 120'000;
+  const std::pair<const char*, int> timeouts[] = {
+      {"load_timeout", kHarmfulMs},     {"drain_timeout", kHarmlessMs},
+      {"close_timeout", kHarmfulMs},    {"cleanup_timeout", kHarmlessMs},
+      {"confirm_timeout", kHarmlessMs}, {"helper_timeout", kHarmfulMs / 2}};
   std::vector<std::string> options;
-  for (const char* name :
-       {"load_timeout", "drain_timeout", "close_timeout", "cleanup_timeout", "confirm_timeout"}) {
+  for (const auto& [name, short_ms] : timeouts) {
     const bool is_short =
         std::find(plan_.timeouts.begin(), plan_.timeouts.end(), name) != plan_.timeouts.end();
-    const bool harmless = name[0] == 'd' || std::string_view(name).substr(0, 3) == "cle" ||
-                          std::string_view(name).substr(0, 3) == "con";
-    options.push_back(absl::StrCat(name, ": ",
-                                   !is_short  ? 120'000
-                                   : harmless ? kHarmlessMs
-                                              : kHarmfulMs,
-                                   "ms"));
+    options.push_back(absl::StrCat(name, ": ", is_short ? short_ms : kNeverMs, "ms"));
   }
   return absl::StrCat("reload: {", absl::StrJoin(options, ", "), "}\n");
 }
@@ -135,11 +134,13 @@ absl::Status FaultCell::StartServer(bool faulty) {
   if (faulty) {
     std::vector<std::string> stops;
     if (!plan_.stop_at.empty()) stops.push_back(plan_.stop_at);
-    if (plan_.stops_at_state) {
+    if (!points_.stop_at.empty()) stops.push_back(points_.stop_at);
+    if (stops_at_state_) {
       stops.push_back(absl::StrCat("supervisor.", std::string(ipc::ServerStateName(cell_.state))));
     }
     if (!stops.empty()) options.env["BATON_STOP_AT"] = absl::StrJoin(stops, ",");
-    if (!fail_at_.empty()) options.env["BATON_FAIL_AT"] = fail_at_;
+    if (!points_.fail_at.empty()) options.env["BATON_FAIL_AT"] = points_.fail_at;
+    if (!points_.crash_at.empty()) options.env["BATON_CRASH_AT"] = points_.crash_at;
   }
   absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options);
   if (!server.ok()) return server.status();
@@ -174,6 +175,7 @@ absl::Status FaultCell::Prepare() {
   for (Load& front : fronts_) front.descriptors = OpenDescriptors(front.process->pid());
   processes_ = MarkedProcesses(mark_).size();
   old_worker_ = server_->WorkerOf(1);
+  helper_ = Status().helper_pid;
   observer_ = std::make_unique<DeviceObserver>(
       server_->pid(), std::vector{fronts_[0].process->pid(), fronts_[1].process->pid()},
       absl::Milliseconds(1));
@@ -218,7 +220,7 @@ absl::Status FaultCell::ReachState() {
       status = MakeUnavailable();
       break;
   }
-  if (!status.ok() || !plan_.stops_at_state) return status;
+  if (!status.ok() || !stops_at_state_) return status;
   return AwaitStopped(server_->pid(), "the supervisor");
 }
 
@@ -256,12 +258,14 @@ absl::StatusOr<pid_t> FaultCell::FindTarget() const {
       break;
     }
     case Target::kHelper:
+      if (helper_ != 0) return helper_;
       break;
   }
   return Wrong(absl::StrCat("there is no ", TargetName(cell_.target)));
 }
 
 absl::Status FaultCell::DoDeed() {
+  if (!points_.crash_at.empty() || !points_.stop_at.empty()) return absl::OkStatus();
   const bool fails = cell_.fault == Fault::kFail;
   const bool new_in_unavailable =
       cell_.target == Target::kNewWorker && cell_.state == State::kUnavailable;
@@ -299,13 +303,13 @@ absl::Status FaultCell::DoDeed() {
   if (status.ok() && cell_.fault == Fault::kHang) {
     status = AwaitStopped(target_, TargetName(cell_.target));
   }
-  if (status.ok() && plan_.stops_at_state) status = Signal(server_->pid(), SIGCONT);
+  if (status.ok() && stops_at_state_) status = Signal(server_->pid(), SIGCONT);
   return status;
 }
 
 // A32: the fronts keep time by themselves.
 absl::Status FaultCell::LetSupervisorHang() {
-  if (!plan_.stops_at_state) {
+  if (!stops_at_state_) {
     absl::Status status = Signal(target_, SIGSTOP);
     if (status.ok()) status = AwaitStopped(target_, "the supervisor");
     if (!status.ok()) return status;
@@ -399,13 +403,22 @@ absl::Status FaultCell::AwaitOutcome() {
     return Wrong(absl::StrCat(outcome_, ", not ", absl::StrJoin(plan_.outcomes, " or "), "; ",
                               status.state, ": ", status.reason));
   }
-  if (unwritten && !absl::StrContains(server_->Log(), "a receipt was not written")) {
-    return Wrong("nobody says that a receipt is missing");
+  return CheckStruck();
+}
+
+// That it was no undisturbed reload.
+absl::Status FaultCell::CheckStruck() const {
+  if (!plan_.log_says.empty() && !absl::StrContains(server_->Log(), plan_.log_says)) {
+    return Wrong(absl::StrCat("the log does not say '", plan_.log_says, "'"));
+  }
+  const std::vector<ReceiptLine> receipts = ParseReceipts(server_->Receipts());
+  if (plan_.successor != 0 && receipts.back().successor != plan_.successor) {
+    return Wrong(absl::StrCat("generation ", receipts.back().successor, " serves"));
   }
   if (plan_.receipt_says.empty()) return absl::OkStatus();
   const std::string wanted =
       absl::StrReplaceAll(plan_.receipt_says, {{"PID", absl::StrCat(target_)}});
-  for (const ReceiptLine& receipt : ParseReceipts(server_->Receipts())) {
+  for (const ReceiptLine& receipt : receipts) {
     if (absl::StrContains(receipt.reason, wanted)) return absl::OkStatus();
   }
   return Wrong(absl::StrCat("no receipt says '", wanted, "'"));
@@ -459,6 +472,10 @@ absl::Status FaultCell::ReloadOnceMore() {
   }
   if (reloaded.outcome != "swapped") {
     return Wrong(absl::StrCat(reloaded.outcome, ": ", reloaded.status.ToString()));
+  }
+  if (cell_.target == Target::kHelper && cell_.fault != Fault::kFail &&
+      !WaitFor([&] { return Status().helper_pid != helper_ && Status().helper_pid != 0; })) {
+    return Wrong("the helper was not replaced");
   }
   return AskOnce(*server_);
 }

@@ -26,8 +26,8 @@ class FaultCell {
  public:
   static constexpr uint64_t kWeightsBytes = 4 << 20;
 
-  // `fail_at`: one of the plan's.
-  FaultCell(const Cell& cell, const CellPlan& plan, std::string fail_at);
+  // `points`: one of the plan's runs.
+  FaultCell(const Cell& cell, const CellPlan& plan, FaultPoints points);
   // Kills whatever is left of it.
   ~FaultCell();
   FaultCell(const FaultCell&) = delete;
@@ -56,6 +56,7 @@ class FaultCell {
   absl::Status RestartServer();
   absl::Status AwaitPinned();
   absl::Status AwaitOutcome();
+  absl::Status CheckStruck() const;
   absl::Status CheckServes();
   absl::Status Lift();
   absl::Status ReloadOnceMore();
@@ -77,7 +78,8 @@ class FaultCell {
 
   const Cell cell_;
   const CellPlan plan_;
-  const std::string fail_at_;
+  const FaultPoints points_;
+  const bool stops_at_state_;
   TempDirectory temp_;
   const std::string run_directory_;
   const std::string mark_;
@@ -88,6 +90,7 @@ class FaultCell {
   int server_descriptors_ = 0;
   size_t processes_ = 0;
   pid_t old_worker_ = 0;
+  pid_t helper_ = 0;
   pid_t target_ = 0;
   std::string outcome_;
   bool recorded_ = true;  // in the receipts

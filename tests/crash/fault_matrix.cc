@@ -13,7 +13,7 @@ using State = ipc::ServerState;
 const std::vector<Target>& AllTargets() {
   static const auto& targets = *new std::vector<Target>{
       Target::kFront,     Target::kSecondFront, Target::kSupervisor,
-      Target::kOldWorker, Target::kNewWorker,
+      Target::kOldWorker, Target::kNewWorker,   Target::kHelper,
   };
   return targets;
 }
@@ -108,10 +108,11 @@ CellPlan PlanFor(State state) {
 }
 
 // The point brings it about: nobody has to be stopped for it.
-CellPlan FailAt(State state, std::vector<std::string> points, std::string outcome) {
+CellPlan FailAt(State state, const std::vector<std::string>& points, std::string outcome) {
   CellPlan plan = PlanFor(state);
   plan.stops_at_state = false;
-  plan.fail_at = std::move(points);
+  plan.runs.clear();
+  for (const std::string& point : points) plan.runs.push_back({point, "", ""});
   plan.outcomes = {std::move(outcome)};
   return plan;
 }
@@ -133,6 +134,7 @@ CellPlan FrontFails(State state) {
       return plan;
     case State::kRemapping:  // it cannot map the new arena, and says so: it is served all the same
       plan.front_fail_at = "front.import:2";
+      plan.log_says = "could not map the arena of generation 2: failed at front.import";
       return plan;
     default:
       return Impossible("a front is asked nothing there: it has no step that could fail");
@@ -181,6 +183,7 @@ CellPlan SupervisorPlan(Fault fault, State state) {
   switch (state) {
     case State::kServing:  // the end of a reload
       plan = FailAt(state, {"supervisor.write_receipt"}, "swapped unwritten");
+      plan.log_says = "a receipt was not written";
       plan.course = Course::kReload;
       return plan;
     case State::kStaging:
@@ -191,9 +194,17 @@ CellPlan SupervisorPlan(Fault fault, State state) {
       plan = FailAt(state, {"supervisor.spawn_worker:2"}, "replaced");
       plan.course = Course::kWorkerDeath;
       plan.workers_lost = 1;
+      plan.successor = 3;
+      return plan;
+    case State::kConfirming:  // a helper has to be started, and is not at once
+      plan = FailAt(state, {"supervisor.spawn_helper:2"}, "swapped");
+      plan.runs.front().crash_at = "confirm.asked@1";
+      plan.log_says = "at the point supervisor.spawn_helper";
       return plan;
     case State::kUnavailable:
-      return FailAt(state, {"supervisor.spawn_worker:3"}, "replaced");
+      plan = FailAt(state, {"supervisor.spawn_worker:3"}, "replaced");
+      plan.log_says = "at the point supervisor.spawn_worker";
+      return plan;
     default:
       return Impossible(
           "it only sends messages or waits there; what may fail is the other end, another row");
@@ -214,7 +225,9 @@ CellPlan OldWorkerPlan(Fault fault, State state) {
         plan.receipt_says = "requests have not ended";
         return plan;
       case State::kExiting:
-        return FailAt(state, {"worker.cleanup@1"}, "swapped");
+        plan = FailAt(state, {"worker.cleanup@1"}, "swapped");
+        plan.log_says = "at the point worker.cleanup";
+        return plan;
       case State::kServing:
       case State::kStaging:
         return Impossible(
@@ -261,7 +274,10 @@ CellPlan NewWorkerInUnavailable(Fault fault) {
   plan.stop_at = "worker.staging@2,worker.staging@3";
   plan.stops_by_itself = fault == Fault::kHang;
   if (fault == Fault::kHang) plan.timeouts = {"load_timeout"};
-  if (fault == Fault::kFail) plan.fail_at = {"worker.stage@3"};
+  if (fault == Fault::kFail) {
+    plan.runs = {{"worker.stage@3", "", ""}};
+    plan.log_says = "at the point worker.stage";
+  }
   return plan;
 }
 
@@ -313,6 +329,23 @@ CellPlan NewWorkerPlan(Fault fault, State state) {
   return plan;
 }
 
+CellPlan HelperPlan(Fault fault, State state) {
+  CellPlan plan = PlanFor(state);
+  if (fault == Fault::kFail) {
+    if (state == State::kConfirming) return FailAt(state, {"confirm.look"}, "swapped");
+    return Impossible("it is asked nothing there: it has no step that could fail");
+  }
+  if (fault == Fault::kHang) plan.timeouts = {"helper_timeout"};
+  if (state == State::kConfirming) {  // before it is asked, before it looks, before it answers
+    for (const char* point : {"confirm.asked@1", "confirm.looked@1"}) {
+      FaultPoints points;
+      (fault == Fault::kKill ? points.crash_at : points.stop_at) = point;
+      plan.runs.push_back(points);
+    }
+  }
+  return plan;
+}
+
 }  // namespace
 
 CellPlan PlanOf(const Cell& cell) {
@@ -328,7 +361,7 @@ CellPlan PlanOf(const Cell& cell) {
     case Target::kNewWorker:
       return NewWorkerPlan(cell.fault, cell.state);
     case Target::kHelper:
-      break;
+      return HelperPlan(cell.fault, cell.state);
   }
   return Impossible("there is no such process");
 }

@@ -26,9 +26,10 @@ class CellTest : public ::testing::Test {
     const FaultMatrixTable table;
     const CellPlan plan = PlanOf(cell_);
     std::string word;
-    for (const std::string& fail_at : plan.fail_at) {
-      absl::StatusOr<std::string> came = FaultCell(cell_, plan, fail_at).Run();
-      EXPECT_TRUE(came.ok()) << fail_at << "\n" << came.status().message();
+    for (const FaultPoints& points : plan.runs) {
+      absl::StatusOr<std::string> came = FaultCell(cell_, plan, points).Run();
+      EXPECT_TRUE(came.ok()) << points.fail_at << points.crash_at << points.stop_at << "\n"
+                             << came.status().message();
       word = came.ok() && word != "FAILED" ? "ok " + *came : "FAILED";
     }
     table.Record(cell_, word);
