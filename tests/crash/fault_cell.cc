@@ -25,6 +25,8 @@ constexpr int kSlowness = 1;
 #endif
 
 constexpr int kInFlight = 4;
+// Of the observer, while it is pinned: a few hundred milliseconds.
+constexpr uint64_t kPinnedLooks = 200;
 // Those of a front whose requests are to end while the supervisor hangs.
 constexpr absl::Duration kShortDeadline = absl::Milliseconds(200 * kSlowness);
 // Passes only where the cell is about it: one who is to be found hanging costs it.
@@ -380,8 +382,16 @@ absl::Status FaultCell::AwaitPinned() {
       })) {
     return Wrong(absl::StrCat(status.state, " (", status.reason, "): not ", verdict));
   }
-  if (status.state != "CONFIRMING" || status.ready) return Wrong(status.state);
   if (status.last_verdict != verdict) return Wrong(status.last_verdict);
+  // And so it stays, however often it is looked at meanwhile.
+  const uint64_t looks = observer_->samples() + kPinnedLooks;
+  if (!WaitFor([&] {
+        status = Status();
+        return status.state != "CONFIRMING" || status.ready || observer_->samples() >= looks;
+      })) {
+    return Wrong("the observer sees nothing");
+  }
+  if (status.state != "CONFIRMING" || status.ready) return Wrong(status.state);
   return Lift();
 }
 
