@@ -36,8 +36,6 @@ constexpr int kHarmfulMs = 2000 * kSlowness;
 
 absl::Status Wrong(const std::string& what) { return absl::InternalError(what); }
 
-bool IsStopped(pid_t pid) { return ProcessState(pid) == 'T'; }
-
 absl::Status Signal(pid_t pid, int signal) {
   if (pid > 0 && ::kill(pid, signal) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, absl::StrCat("signal ", signal, " to process ", pid));

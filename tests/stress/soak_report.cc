@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-#include "tests/system/process_state.h"
+#include "tests/system/process_memory.h"
 #include "tests/system/test_server.h"
 
 namespace baton::testing {

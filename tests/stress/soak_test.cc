@@ -24,7 +24,6 @@
 #include "tests/runtime/supervisor/control_client.h"
 #include "tests/stress/soak_front.h"
 #include "tests/stress/soak_report.h"
-#include "tests/system/process_state.h"
 #include "tests/system/secrets_test_base.h"
 
 namespace baton::testing {
@@ -140,7 +139,7 @@ class SoakTest : public SecretsSystemTest {
                       .worker = {},
                       .fronts = {FiguresOf(services_[0]->pid()), FiguresOf(services_[1]->pid())},
                       .processes = MarkedProcesses(temp_.path()).size(),
-                      .zombies = ZombieChildren(server_->pid()) + Zombies(),
+                      .zombies = static_cast<int>(ZombiesOf(server_->pid()).size()) + Zombies(),
                       .shared_memory_names = SharedMemoryNames().size()};
     const std::vector<pid_t> workers = server_->Workers();
     if (workers.size() == 1) sample.worker = FiguresOf(workers.front());
@@ -208,7 +207,8 @@ void SoakTest::ExpectNothingGrew() const {
   flat("worker", first.worker, last.worker);
   flat("front 1", first.fronts[0], last.fronts[0]);
   flat("front 2", first.fronts[1], last.fronts[1]);
-  EXPECT_EQ(first.processes, 2 + kServices) << "supervisor, worker and the services";
+  EXPECT_EQ(first.processes, 3 + kServices)
+      << "supervisor, its confirmation helper, worker and the services";
   EXPECT_EQ(last.processes, first.processes);
   EXPECT_EQ(last.zombies, 0);
   EXPECT_EQ(last.shared_memory_names, first.shared_memory_names);

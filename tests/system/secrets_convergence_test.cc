@@ -14,7 +14,6 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "tests/system/process_state.h"
 #include "tests/system/secrets_test_base.h"
 
 namespace baton::testing {

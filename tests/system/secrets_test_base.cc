@@ -8,8 +8,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "tests/system/process_state.h"
-
 namespace baton::testing {
 
 namespace fs = std::filesystem;

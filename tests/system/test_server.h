@@ -88,6 +88,7 @@ int Zombies();
 std::vector<pid_t> ZombiesOf(pid_t parent);
 // As /proc has it: 'R', 'S', 'T' (stopped), 'Z', ...; 0: there is no such process.
 char ProcessState(pid_t pid);
+inline bool IsStopped(pid_t pid) { return ProcessState(pid) == 'T'; }
 // Names under /dev/shm that are Baton's.
 std::vector<std::string> SharedMemoryNames();
 // Those that one of these processes has made.
