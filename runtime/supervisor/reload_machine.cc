@@ -2,6 +2,7 @@
 #include "runtime/supervisor/reload_machine.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +31,12 @@ int64_t ReloadMachine::deadline_ns() const {
   return SoonerOf(SoonerOf(SoonerOf(step_deadline_ns_, load_deadline_ns_),
                            SoonerOf(spawn_at_ns_, healthy_at_ns_)),
                   retry_at_ns_);
+}
+
+void ReloadMachine::PutOff(int64_t ns) {
+  for (int64_t* deadline : {&step_deadline_ns_, &load_deadline_ns_}) {
+    if (*deadline != 0) *deadline += std::min(ns, std::numeric_limits<int64_t>::max() - *deadline);
+  }
 }
 
 bool ReloadMachine::serves() const {

@@ -112,6 +112,8 @@ class ReloadMachine {
   ipc::ServerState state() const;
   // Where in the table above.
   ipc::ServerState step() const { return step_; }
+  // Steps and loading may take so much longer: nobody could answer meanwhile.
+  void PutOff(int64_t ns);
   // When to send kTimeout; 0: never. CLOCK_MONOTONIC.
   int64_t deadline_ns() const;
   // Somebody is told to serve and was not seen dead; not while requests are held.

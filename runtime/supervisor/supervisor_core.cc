@@ -23,6 +23,8 @@ constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kSampleNs = kNsPerMs;
 // How long after its socket a worker's process may take to end.
 constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
+// How late the loop may be before that is nobody's fault but its own.
+constexpr int64_t kStandstillNs = 1000 * kNsPerMs;
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
 // How often it is looked for what workers have left behind, when none has ended.
 constexpr int64_t kOrphansNs = 250 * kNsPerMs;
@@ -183,8 +185,11 @@ absl::Status SupervisorCore::Run() {
   for (const ReloadAction& action : machine_.Start(ipc::MonotonicNs())) Perform(action);
   Pump();
   while (!stopped_) {
-    if (absl::Status status = loop_->RunOnce(NextDeadline()); !status.ok()) return status;
+    const int64_t begun = ipc::MonotonicNs();
+    const int64_t deadline = NextDeadline();
+    if (absl::Status status = loop_->RunOnce(deadline); !status.ok()) return status;
     Pump();
+    NoteStandstill(std::max(begun, deadline));
     Tick(ipc::MonotonicNs());
     Pump();
   }
@@ -211,6 +216,18 @@ void SupervisorCore::Pump() {
 }
 
 // ---- time ----
+
+// A process that was stopped, or a machine that was: those who had to answer had no time to, or
+// their answers were not read. Nobody is judged by such a time.
+void SupervisorCore::NoteStandstill(int64_t expected_ns) {
+  const int64_t now = ipc::MonotonicNs();
+  const int64_t late = now - expected_ns;
+  if (late < kStandstillNs) return;
+  log_->warn("this process stood still for {}: deadlines are put off by that",
+             absl::FormatDuration(absl::Nanoseconds(late)));
+  machine_.PutOff(late);
+  awake_since_ns_ = now;
+}
 
 // Generations are changing places: how much they hold together is to be measured (A21).
 bool SupervisorCore::Measuring() const {
@@ -297,15 +314,16 @@ void SupervisorCore::CheckSecrets(int64_t now_ns) {
 }
 
 void SupervisorCore::CheckWorkers(int64_t now_ns) {
+  const auto since = [this](int64_t ns) { return std::max(ns, awake_since_ns_); };
   for (auto& [generation, worker] : workers_) {
     // A worker that cleans up may close its socket first; cleanup_timeout bounds that.
-    if (worker->hung_up_ns != 0 && now_ns >= worker->hung_up_ns + kHungUpGraceNs &&
+    if (worker->hung_up_ns != 0 && now_ns >= since(worker->hung_up_ns) + kHungUpGraceNs &&
         machine_.step() != State::kExiting) {
       worker->hung_up_ns = now_ns;
       Push(ReloadEvent::Kind::kWorkerFailed, generation, "it closed its control socket");
     }
     if (worker->hung_up_ns == 0 && worker->stalled_since_ns() != 0 &&
-        now_ns >= worker->stalled_since_ns() + kStalledNs) {
+        now_ns >= since(worker->stalled_since_ns()) + kStalledNs) {
       worker->GiveUpSending();
       Push(ReloadEvent::Kind::kWorkerFailed, generation, "it does not read its messages");
     }
@@ -321,8 +339,9 @@ void SupervisorCore::CheckWedged(int64_t now_ns) {
   const bool signed_by_it = page.generation.load(std::memory_order_relaxed) == serve_told_;
   const int64_t busy_since = signed_by_it ? page.busy_since_ns.load(std::memory_order_relaxed) : 0;
   const int64_t due = page.busy_deadline_ns.load(std::memory_order_relaxed);
-  const auto exceeds = [now_ns](int64_t since_ns, absl::Duration limit) {
-    return limit > absl::ZeroDuration() && absl::Nanoseconds(now_ns - since_ns) > limit;
+  const auto exceeds = [this, now_ns](int64_t since_ns, absl::Duration limit) {
+    return limit > absl::ZeroDuration() &&
+           absl::Nanoseconds(now_ns - std::max(since_ns, awake_since_ns_)) > limit;
   };
   const auto ago = [now_ns](int64_t since_ns) {
     return absl::FormatDuration(absl::Nanoseconds(now_ns - since_ns));

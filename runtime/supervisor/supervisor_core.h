@@ -74,6 +74,7 @@ class SupervisorCore : private FrontTable::Owner {
   void LogSecretsProblems(const SecretsSnapshot& secrets);
   void CheckWorkers(int64_t now_ns);
   void CheckWedged(int64_t now_ns);
+  void NoteStandstill(int64_t expected_ns);
   bool Measuring() const;
 
   // ---- supervisor_actions.cc: what the machine wants
@@ -172,6 +173,7 @@ class SupervisorCore : private FrontTable::Owner {
   uint64_t last_spawned_ = 0;
   uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;
+  int64_t awake_since_ns_ = 0;  // the end of the last standstill
   uint64_t wedged_told_ = 0;  // the generation that was last found wedged: once is enough
   int64_t started_ns_ = 0;
   bool accept_paused_ = false;  // until accept_again_ns_

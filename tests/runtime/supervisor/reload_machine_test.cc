@@ -89,6 +89,20 @@ TEST(ReloadMachine, A27_UnconfirmedStaysAndSaysWhoPins) {
   EXPECT_EQ(life.machine.step(), State::kAdmitting);
 }
 
+// Nobody is cut off for a time in which nobody could do anything.
+TEST(ReloadMachine, AStandstillPutsDeadlinesOff) {
+  Life life = At(State::kClosing);
+  const int64_t deadline = life.machine.deadline_ns();
+  life.machine.PutOff(5000 * kMs);
+  EXPECT_EQ(life.machine.deadline_ns(), deadline + 5000 * kMs);
+  life.now = deadline;
+  EXPECT_TRUE(life.Send(Event::kTimeout).empty());
+  EXPECT_TRUE(Has(life.Timeout(), Action::kCutOffClosers));
+  Life serving = At(State::kServing);
+  serving.machine.PutOff(5000 * kMs);  // where nothing is waited for, nothing is
+  EXPECT_EQ(serving.machine.deadline_ns(), 0);
+}
+
 TEST(ReloadMachine, A31_ACrashStagesTheSuccessorAtOnce) {
   Life life = At(State::kServing);
   const auto actions = life.Old(Event::kWorkerExited);
