@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -17,11 +19,18 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "ipc/descriptor_holders.h"
+#include "ipc/futex.h"
+#include "ipc/process.h"
+
 namespace baton::ipc {
 namespace {
 
 constexpr char kLockName[] = "lock";
 constexpr char kSocketName[] = "control.sock";
+constexpr char kLifeName[] = "workers";
+constexpr int kEagerPollMs = 1;
+constexpr int kPatientPollMs = 100;
 
 // Opens `name` under `parent` (AT_FDCWD: a path), made when it is missing, and
 // checks what was opened rather than what a path meant a moment ago.
@@ -91,6 +100,19 @@ std::optional<pid_t> RunningServer(int directory, const std::string& name) {
   return PidIn(lock.get());
 }
 
+// Those that have `fd`'s file open are of a server whose lock is ours now.
+std::vector<pid_t> KillHolders(int fd) {
+  std::vector<pid_t> holders = FindDescriptorHolders(fd);
+  for (const pid_t pid : holders) {
+    const auto identity = ProcessIdentity::Of(pid);
+    if (!identity.ok()) continue;
+    const auto watch = ProcessWatch::Open(*identity);
+    // Whoever has it open now is the one that the pidfd is of: it cannot be had by anybody new.
+    if (watch.ok() && HoldsDescriptor(pid, fd)) watch->Kill(SIGKILL).IgnoreError();
+  }
+  return holders;
+}
+
 }  // namespace
 
 absl::Status CheckServerName(std::string_view name) {
@@ -113,6 +135,7 @@ ServerFolder& ServerFolder::operator=(ServerFolder&& other) noexcept {
   name_ = std::move(other.name_);
   path_ = std::move(other.path_);
   lock_ = std::move(other.lock_);
+  life_ = std::move(other.life_);
   return *this;
 }
 
@@ -122,6 +145,34 @@ void ServerFolder::Leave() {
   if (!lock_) return;
   ::unlink(control_socket().c_str());
   lock_.reset();
+}
+
+absl::Status ServerFolder::AwaitPredecessor(absl::Duration grace, absl::Duration patience) {
+  const std::string path = absl::StrCat(path_, "/", kLifeName);
+  UniqueFd life(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!life) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  const int64_t begun = MonotonicNs();
+  const auto passed = [begun](absl::Duration time) {
+    return absl::Nanoseconds(MonotonicNs() - begun) >= time;
+  };
+  // A lock of the description, which every descriptor passed on shares: it goes with the last.
+  for (struct flock whole = WholeFile(); ::fcntl(life.get(), F_OFD_SETLK, &whole) != 0;
+       whole = WholeFile()) {
+    if (errno != EAGAIN && errno != EACCES) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", path));
+    }
+    std::vector<pid_t> holders;
+    if (passed(grace)) holders = KillHolders(life.get());
+    if (passed(grace + patience)) {
+      return absl::UnavailableError(absl::StrCat(
+          "the server that was called '", name_, "' before has ended, but process ",
+          holders.empty() ? "(unknown)" : absl::StrJoin(holders, ", "),
+          " of its worker has not, and may hold device memory. End it, or restart the machine"));
+    }
+    ::poll(nullptr, 0, passed(grace) ? kPatientPollMs : kEagerPollMs);
+  }
+  life_ = std::move(life);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RunDirectory> RunDirectory::Open() {

@@ -27,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "ipc/unique_fd.h"
 
@@ -60,6 +61,17 @@ class ServerFolder {
   std::string control_socket() const { return path_ + "/control.sock"; }
   std::string receipts() const { return path_ + "/receipts.jsonl"; }
 
+  // Waits until nothing is left of the server that had this folder before: its
+  // workers die with it, but a killed one takes as long as the kernel needs to
+  // take its memory back, and until then there would be two of them (A21). Each
+  // of them holds life_fd(), and so does what it forked. What still runs after
+  // `grace` is killed; UNAVAILABLE, naming it, when it does not end within
+  // `patience` then. Blocks. Once, before life_fd().
+  absl::Status AwaitPredecessor(absl::Duration grace, absl::Duration patience);
+  // For this server's workers to hold for as long as they live; -1 before
+  // AwaitPredecessor.
+  int life_fd() const { return life_.get(); }
+
  private:
   friend class RunDirectory;
 
@@ -68,6 +80,7 @@ class ServerFolder {
   std::string name_;
   std::string path_;
   UniqueFd lock_;
+  UniqueFd life_;
 };
 
 class RunDirectory {

@@ -42,7 +42,8 @@ struct Envelope {
     closeImports @16 :GenerationRef;
 
     # ---- supervisor -> worker
-    start @17 :Start;                # fds: worker page (read-write), doorbell eventfd, secrets memfd
+    start @17 :Start;                # fds: worker page (read-write), doorbell eventfd, secrets memfd,
+                                     # one to hold for life
     admit @18 :Admit;
     addChannel @19 :AddChannel;      # fds: as in openChannel
     removeChannel @20 :ChannelRef;

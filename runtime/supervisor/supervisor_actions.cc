@@ -233,6 +233,7 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   spec.generation = generation;
   spec.worker_page_fd = pages_.worker_fd_writable();
   spec.doorbell_fd = pages_.doorbell_fd();
+  spec.life_fd = folder_.life_fd();
   spec.secrets = fall_back ? last_good_secrets_ : NewestSecrets();
   absl::StatusOr<std::unique_ptr<WorkerHandle>> worker =
       BATON_FAIL_POINT("supervisor.read_secrets")

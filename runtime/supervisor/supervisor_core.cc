@@ -25,6 +25,9 @@ constexpr int64_t kSampleNs = kNsPerMs;
 constexpr int64_t kHungUpGraceNs = 1000 * kNsPerMs;
 // How late the loop may be before that is nobody's fault but its own.
 constexpr int64_t kStandstillNs = 1000 * kNsPerMs;
+// How long what is left of a killed server may take to end by itself, and after SIGKILL.
+constexpr absl::Duration kPredecessorGrace = absl::Seconds(2);
+constexpr absl::Duration kPredecessorPatience = absl::Seconds(30);
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
 // How often it is looked for what workers have left behind, when none has ended.
 constexpr int64_t kOrphansNs = 250 * kNsPerMs;
@@ -68,6 +71,10 @@ absl::StatusOr<std::unique_ptr<SupervisorCore>> SupervisorCore::Create(Superviso
   if (!directory.ok()) return directory.status();
   absl::StatusOr<ipc::ServerFolder> folder = directory->Claim(options.name);
   if (!folder.ok()) return folder.status();
+  if (absl::Status gone = folder->AwaitPredecessor(kPredecessorGrace, kPredecessorPatience);
+      !gone.ok()) {
+    return gone;
+  }
   ipc::SweepStaleSegments();
   absl::StatusOr<StatusPages> pages = StatusPages::Create();
   if (!pages.ok()) return pages.status();

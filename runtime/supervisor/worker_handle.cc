@@ -72,7 +72,7 @@ absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSp
         start.setDirectory(spec.directory);
         start.setSecretsBytes(secrets->bytes);
       },
-      {spec.worker_page_fd, spec.doorbell_fd, secrets->fd.get()});
+      {spec.worker_page_fd, spec.doorbell_fd, secrets->fd.get(), spec.life_fd});
   if (!sent.ok()) return sent;
   return worker;
 }

@@ -38,6 +38,7 @@ struct WorkerSpec {
   uint64_t generation = 0;
   int worker_page_fd = -1;
   int doorbell_fd = -1;
+  int life_fd = -1;  // held by the worker to its end (ServerFolder::life_fd)
   // The handle keeps it: what a generation came up with is "last good".
   std::shared_ptr<const SecretsSnapshot> secrets;
   std::string config;  // the text of config.yaml; as secrets

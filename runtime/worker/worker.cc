@@ -1,5 +1,6 @@
 #include "runtime/worker/worker.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -102,6 +103,17 @@ absl::Status CheckPage(const ipc::WorkerPage& page) {
                    ": baton-supervisor and baton-worker must be of one installation"));
 }
 
+// The next server of this name takes its being closed for the end of what this process holds of the
+// device. A dying process closes its descriptors in order, so it gets a high number; the arena's
+// mapping is gone before.
+void HoldForLife(ipc::UniqueFd life) {
+  constexpr int kHigh[] = {900, 200, 0};
+  for (const int least : kHigh) {
+    if (life && ::fcntl(life.get(), F_DUPFD_CLOEXEC, least) >= 0) return;
+  }
+  static_cast<void>(life.release());
+}
+
 absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
   assignment->start_call = message.call();
   if (message.envelope().which() != ipc::schema::Envelope::START || message.fd_count() < 3) {
@@ -114,6 +126,7 @@ absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
   const ipc::UniqueFd page = message.TakeFd(0);
   assignment->doorbell = message.TakeFd(1);
   const ipc::UniqueFd secrets = message.TakeFd(2);
+  HoldForLife(message.TakeFd(3));
 
   absl::StatusOr<ipc::Segment> memory =
       ipc::Segment::Map(page.get(), ipc::kPageBytes, ipc::SegmentAccess::kReadWrite);

@@ -231,6 +231,54 @@ TEST_F(RunDirectoryTest, LookingLeavesTheLockFree) {
   EXPECT_FALSE(looker.TryReap()->has_value());  // it looked all the time
 }
 
+// A process that holds what a worker holds, and lives on when its server does not.
+ChildProcess HoldLife(const ServerFolder& folder) {
+  auto child = SpawnProcess(
+      {.executable = "/proc/self/exe", .args = {"--hold"}, .fds = {{folder.life_fd(), 5}}});
+  if (!child.ok()) std::abort();
+  return *std::move(child);
+}
+
+TEST_F(RunDirectoryTest, A21_AWorkerOfTheServerBeforeIsAwaited) {
+  auto run = RunDirectory::Open();
+  ASSERT_TRUE(run.ok()) << run.status();
+  auto first = run->Claim("digits");
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(first->AwaitPredecessor(kSoon, kSoon).ok());  // there was none
+  ChildProcess worker = HoldLife(*first);
+  *first = ServerFolder();  // as its death does
+  auto second = run->Claim("digits");
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->life_fd(), -1);
+  const absl::Status alive = second->AwaitPredecessor(kSoon, -kSoon);  // no patience at all
+  EXPECT_EQ(alive.code(), absl::StatusCode::kUnavailable) << alive;
+  ASSERT_TRUE(worker.Kill(SIGKILL).ok());
+  EXPECT_TRUE(second->AwaitPredecessor(kSoon, kSoon).ok());
+  EXPECT_GE(second->life_fd(), 0);
+}
+
+TEST_F(RunDirectoryTest, A30_WhatIsLeftOfTheServerBeforeIsKilled) {
+  auto run = RunDirectory::Open();
+  ASSERT_TRUE(run.ok()) << run.status();
+  auto first = run->Claim("digits");
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(first->AwaitPredecessor(kSoon, kSoon).ok());
+  ChildProcess worker = HoldLife(*first);
+  *first = ServerFolder();
+  auto second = run->Claim("digits");
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE(second->AwaitPredecessor(absl::ZeroDuration(), kSoon).ok());
+  const auto ended = worker.Reap(kSoon);
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->kind, ExitStatus::Kind::kSignalled);
+  EXPECT_EQ(ended->value, SIGKILL);
+}
+
+int HoldRole() {
+  ::alarm(300);
+  while (true) ::pause();
+}
+
 int ServeRole(const std::string& name) {
   ::alarm(300);
   ControlSocket parent{UniqueFd(3)};
@@ -260,6 +308,7 @@ int LookRole() {
 int main(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
   if (first == "--serve") return baton::ipc::ServeRole(argv[2]);
+  if (first == "--hold") return baton::ipc::HoldRole();
   if (first == "--look") return baton::ipc::LookRole();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

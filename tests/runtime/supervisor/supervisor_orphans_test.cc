@@ -59,6 +59,22 @@ TEST_F(SupervisorOrphansTest, A20_ADescendantInASessionOfItsOwnGoesWithItsWorker
   EXPECT_TRUE(MarkedProcesses(mark_).empty());
 }
 
+// Nothing of the server is left to kill it, and it holds a generation's memory: the next server's
+// first thing is to end it.
+TEST_F(SupervisorOrphansTest, A21_A30_TheNextServerEndsWhatAKilledOneHasLeft) {
+  StartWith("leave");
+  ASSERT_EQ(Strangers().size(), 1u);
+  const pid_t left = Strangers()[0];
+  ASSERT_TRUE(server_->process().Kill(SIGKILL).ok());
+  ASSERT_TRUE(server_->process().Reap(absl::Minutes(1)).ok());
+  EXPECT_EQ(ProcessState(left), 'S');
+  server_.reset();
+  Start();
+  const char state = ProcessState(left);  // whoever inherits it may not have reaped it yet
+  EXPECT_TRUE(state == '\0' || state == 'Z') << "two generations' memory at once: " << state;
+  EXPECT_EQ(Status().generation, 1u);
+}
+
 // A daemon that a living worker has started is left alone, and goes with it.
 TEST_F(SupervisorOrphansTest, ADaemonLivesAsLongAsItsWorker) {
   StartWith("daemon");
