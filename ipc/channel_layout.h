@@ -74,6 +74,9 @@ static_assert(offsetof(SubmissionEntry, descriptor_bytes) == 48);
 
 enum class RequestKind : uint16_t { kInfer = 1 };
 
+// CompletionEntry::flags: the worker gave the request back without having run it.
+inline constexpr uint16_t kCompletionDropped = 1;
+
 struct CompletionEntry {
   std::atomic<uint64_t> stamp;
   uint64_t request_id;

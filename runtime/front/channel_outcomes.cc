@@ -73,8 +73,11 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
   }
   if (code == absl::StatusCode::kResourceExhausted && RetryLarger(slot, entry.needed_bytes)) return;
   absl::Status status(code, ErrorText(slot, entry));
-  // Not the model's word: a worker skipped what was withdrawn.
-  if (code == absl::StatusCode::kCancelled && slot.withdrawn) status = std::move(slot.status);
+  // A worker skipped what was withdrawn. Without the bit CANCELLED is the model's own word.
+  const bool dropped = (entry.flags & ipc::kCompletionDropped) != 0;
+  if (dropped && code == absl::StatusCode::kCancelled && slot.withdrawn) {
+    status = std::move(slot.status);
+  }
   EndRing(at);
   FinishUser(at, std::move(status));
 }

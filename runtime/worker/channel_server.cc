@@ -363,7 +363,7 @@ void ChannelServerImpl::Publish(const SubmissionEntry& entry, Answer& answer, ui
     completion.needed_bytes = answer.needed_bytes;
     completion.descriptor_bytes = descriptor_bytes;
     completion.status_code = static_cast<uint16_t>(answer.status.code());
-    completion.flags = 0;
+    completion.flags = answer.dropped ? ipc::kCompletionDropped : 0;
     completion.service_ns = service_ns;
     BATON_CRASH_POINT("worker.completion_filled");
   });

@@ -337,7 +337,7 @@ const ipc::SubmissionEntry& RawWorker::submission(uint64_t sequence) const {
   return entries[sequence & (submission_view_.ring_entries - 1)];
 }
 
-void RawWorker::Fail(uint64_t sequence, uint64_t at, absl::StatusCode code) const {
+void RawWorker::Fail(uint64_t sequence, uint64_t at, absl::StatusCode code, uint16_t flags) const {
   ipc::CompletionEntry& entry = completion(at);
   entry.request_id = submission(sequence).request_id;
   entry.generation = 1;
@@ -346,6 +346,7 @@ void RawWorker::Fail(uint64_t sequence, uint64_t at, absl::StatusCode code) cons
   entry.needed_bytes = 0;
   entry.service_ns = 0;
   entry.status_code = static_cast<uint16_t>(code);
+  entry.flags = flags;
   entry.stamp.store(at, std::memory_order_release);
 }
 

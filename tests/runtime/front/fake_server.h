@@ -162,7 +162,7 @@ class RawWorker {
   }
   ipc::CompletionEntry& completion(uint64_t sequence) const;
   // Answers the request of `sequence` with an error, as completion number `at`.
-  void Fail(uint64_t sequence, uint64_t at, absl::StatusCode code) const;
+  void Fail(uint64_t sequence, uint64_t at, absl::StatusCode code, uint16_t flags = 0) const;
   const ipc::SubmissionEntry& submission(uint64_t sequence) const;
   bool Submitted(uint64_t sequence) const {
     return submission(sequence).stamp.load(std::memory_order_acquire) == sequence;

@@ -1,5 +1,9 @@
 // A hold and what waits when it begins: what cannot survive it fails at once,
 // and says when to try again; nothing is called "not started" that may be.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <map>
 #include <optional>
 #include <set>
@@ -24,6 +28,41 @@ constexpr int64_t kHourNs = int64_t{3600} * 1'000'000'000;
 // Short of the gap; no test takes as long.
 constexpr CallOptions kShort{.timeout = absl::Minutes(30)};
 constexpr CallOptions kPatient{.timeout = absl::Hours(2)};
+
+// Has a worker take the first request at the moment at which the front writes to its block, to
+// withdraw it: the block is write-protected until then.
+class TakenWhenWithdrawn {
+ public:
+  TakenWhenWithdrawn(std::byte* block, std::atomic<uint64_t>& taken) {
+    const auto address = reinterpret_cast<uintptr_t>(block);
+    page_ = reinterpret_cast<void*>(address & ~(uintptr_t{4096} - 1));
+    taken_ = &taken;
+    taken_before_ = false;
+    struct sigaction action {};
+    action.sa_handler = &Take;
+    EXPECT_EQ(::sigaction(SIGSEGV, &action, &before_), 0);
+    EXPECT_EQ(::mprotect(page_, 4096, PROT_READ), 0);
+  }
+  ~TakenWhenWithdrawn() {
+    ::mprotect(page_, 4096, PROT_READ | PROT_WRITE);
+    ::sigaction(SIGSEGV, &before_, nullptr);
+  }
+  TakenWhenWithdrawn(const TakenWhenWithdrawn&) = delete;
+  TakenWhenWithdrawn& operator=(const TakenWhenWithdrawn&) = delete;
+
+ private:
+  static void Take(int /*signal*/) {
+    taken_->store(1);
+    // A fault anywhere else comes again, and is the test's end.
+    if (taken_before_ || ::mprotect(page_, 4096, PROT_READ | PROT_WRITE) != 0) ::_exit(1);
+    taken_before_ = true;
+  }
+
+  static inline void* page_;
+  static inline std::atomic<uint64_t>* taken_;
+  static inline bool taken_before_;
+  struct sigaction before_ {};
+};
 
 class Holds : public ::testing::Test {
  protected:
@@ -113,6 +152,53 @@ TEST_F(Holds, WhatWasStartedIsNotFailed) {
   ASSERT_EQ(outcomes_.size(), 2u);
   EXPECT_EQ(outcomes_[1].ticket, started);
   EXPECT_TRUE(absl::IsDataLoss(outcomes_[1].response.status()));
+}
+
+// A model may answer CANCELLED as well. Only what was dropped was not started.
+class WithdrawnAsItIsTaken : public Holds, public ::testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(, WithdrawnAsItIsTaken, ::testing::Bool(), [](const auto& info) {
+  return std::string(info.param ? "Dropped" : "CancelledByTheModel");
+});
+
+TEST_P(WithdrawnAsItIsTaken, EndsAsItsWorkerSays) {
+  { const StepWorker worker(server_, 0, 1, model_); }
+  const RawWorker raw(server_, 0);
+  Request request = Vector(channel_, 1, 1);
+  // The block starts with the word that the front writes, within the same page.
+  std::byte* block = request.input_bytes(0).data();
+  ASSERT_TRUE(channel_.Submit(std::move(request), kShort).ok());
+  Hold();
+  {
+    const TakenWhenWithdrawn trap(block, raw.state().taken);
+    Poll();
+  }
+  ASSERT_EQ(raw.state().taken.load(), 1u);
+  ASSERT_EQ(raw.front().cancellations.load(), 1u);
+  ASSERT_TRUE(outcomes_.empty()) << outcomes_[0].response.status();
+  const bool dropped = GetParam();
+  raw.Fail(0, 0, absl::StatusCode::kCancelled, dropped ? ipc::kCompletionDropped : 0);
+  Poll();
+  ASSERT_EQ(outcomes_.size(), 1u);
+  const absl::Status status = outcomes_[0].response.status();
+  if (dropped) {
+    ExpectTold(status);
+  } else {
+    EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  }
+}
+
+TEST_F(Holds, AWorkerSaysWhatItDropped) {
+  const RawWorker raw(server_, 0);
+  FunctionModel model([](std::span<const TensorView>, loader::OutputSink&) {
+    return absl::CancelledError("by the model");
+  });
+  ASSERT_TRUE(channel_.Cancel(*channel_.Submit(Vector(channel_, 1, 1), kPatient)).ok());
+  ASSERT_TRUE(channel_.Submit(Vector(channel_, 1, 1), kPatient).ok());
+  StepWorker worker(server_, 0, 1, model);
+  worker.StepAll();
+  EXPECT_EQ(model.runs(), 1);
+  EXPECT_EQ(raw.completion(0).flags, ipc::kCompletionDropped);
+  EXPECT_EQ(raw.completion(1).flags, 0);
 }
 
 TEST_F(Holds, WhatWasStartedOnceIsNotCalledNotStarted) {
