@@ -1,6 +1,7 @@
 // How much device memory a server's processes hold, seen from outside: the
-// pages of every arena (memfd) that any of them has open or mapped, as the
-// kernel counts them.
+// pages of every arena (memfd) that the supervisor or one of its children has a
+// descriptor of, as the kernel counts them. What is mapped only, or by anybody
+// else (a front that has closed the descriptor), does not show here.
 #ifndef BATON_BENCH_DEVICE_OBSERVER_H_
 #define BATON_BENCH_DEVICE_OBSERVER_H_
 

@@ -147,18 +147,54 @@ GapClient::GapClient(Channel channel, uint64_t weight_bytes)
     : channel_(std::move(channel)), weight_bytes_(weight_bytes), thread_([this] { Run(); }) {}
 
 GapClient::~GapClient() {
-  stop_.store(true);
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    asked_.store(true);
+  }
+  changed_.notify_all();
   thread_.join();
+}
+
+void GapClient::Pause() {
+  std::unique_lock lock(mutex_);
+  pause_ = true;
+  asked_.store(true);
+  changed_.wait(lock, [this] { return parked_; });
+}
+
+void GapClient::Resume() {
+  {
+    const std::lock_guard lock(mutex_);
+    pause_ = false;
+    asked_.store(stop_);
+  }
+  changed_.notify_all();
+}
+
+bool GapClient::MayCall(int64_t* last) {
+  if (!asked_.load()) return true;
+  std::unique_lock lock(mutex_);
+  parked_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return stop_ || !pause_; });
+  if (stop_) return false;  // stays parked
+  parked_ = false;
+  *last = ipc::MonotonicNs();
+  return true;
 }
 
 void GapClient::Run() {
   int64_t last = ipc::MonotonicNs();
   uint64_t offset = 0;
-  while (!stop_.load()) {
+  while (MayCall(&last)) {
     offset = weight_bytes_ == 0 ? 0 : (offset + 0x9e3779b97f4a7c15u) % weight_bytes_;
     absl::StatusOr<Request> request = channel_.NewRequest();
     if (!request.ok()) {
       failed_.fetch_add(1);
+      const std::lock_guard lock(mutex_);
+      stop_ = parked_ = true;
+      changed_.notify_all();
       return;
     }
     request->input<uint64_t>("offset")[0] = offset;

@@ -6,9 +6,11 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -66,6 +68,11 @@ class GapClient {
   GapClient(Channel channel, uint64_t weight_bytes);
   ~GapClient();
 
+  // Returns when no request is out and none will be before Resume: the machine is the caller's.
+  void Pause();
+  // Goes on. The time of the pause counts for nothing.
+  void Resume();
+
   // Forgets what was seen so far.
   void Reset() { longest_ns_.store(0); }
   // The longest time between two answers since Reset.
@@ -77,9 +84,17 @@ class GapClient {
 
  private:
   void Run();
+  // False: it shall end. Parks while it is to pause; `last` is new then.
+  bool MayCall(int64_t* last);
   Channel channel_;
   const uint64_t weight_bytes_;
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> asked_{false};  // to stop or to pause: look under the mutex
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by the mutex.
+  bool stop_ = false;
+  bool pause_ = false;
+  bool parked_ = false;  // or ended
   std::atomic<int64_t> longest_ns_{0};
   std::atomic<uint64_t> generation_{0};
   std::atomic<uint64_t> answered_{0};
