@@ -30,9 +30,10 @@ constexpr uint64_t kPinnedLooks = 200;
 // Those of a front whose requests are to end while the supervisor hangs.
 constexpr absl::Duration kShortDeadline = absl::Milliseconds(200 * kSlowness);
 // Passes only where the cell is about it: one who is to be found hanging costs it.
-// `drain`, `cleanup`, `confirm` hurt nobody who is merely slow. The others would: they are longer.
+// `drain`, `cleanup`, `confirm` hurt nobody who is merely slow. The others would: they are longer
+// than a healthy process stands still on a busy machine.
 constexpr int kHarmlessMs = 300;
-constexpr int kHarmfulMs = 2000 * kSlowness;
+constexpr int kHarmfulMs = 5000 * kSlowness;
 
 absl::Status Wrong(const std::string& what) { return absl::InternalError(what); }
 
@@ -265,6 +266,7 @@ absl::StatusOr<pid_t> FaultCell::FindTarget() const {
 }
 
 absl::Status FaultCell::DoDeed() {
+  looks_at_deed_ = observer_->samples();
   if (!points_.crash_at.empty() || !points_.stop_at.empty()) return absl::OkStatus();
   const bool fails = cell_.fault == Fault::kFail;
   const bool new_in_unavailable =
@@ -276,7 +278,9 @@ absl::Status FaultCell::DoDeed() {
   }
   if (new_in_unavailable) {
     if (absl::Status status = AwaitStopped(target_, "the new worker"); !status.ok()) return status;
-    if (const std::string state = Status().state; state != "UNAVAILABLE") return Wrong(state);
+    const ControlClient::ServerStatus status = Status();
+    if (status.state != "UNAVAILABLE") return Wrong(status.state);
+    if (status.reason.empty()) return Wrong("UNAVAILABLE without a reason");
     if (fails) return Signal(target_, SIGCONT);  // to where it fails
   }
   if (fails) return absl::OkStatus();
@@ -339,6 +343,9 @@ absl::Status FaultCell::RestartServer() {
     if (absl::Status status = CheckTally(front); !status.ok()) return status;
     front.dead = true;
   }
+  // All of it may have been over before the next look.
+  if (!WaitFor([&] { return observer_->samples() > looks_at_deed_; }))
+    return Wrong("it sees nothing");
   if (absl::Status status = CheckOneGeneration(); !status.ok()) return status;
   server_.reset();
   if (absl::Status status = CheckNothingLeft(); !status.ok()) return status;
@@ -353,7 +360,9 @@ absl::Status FaultCell::RestartServer() {
   for (size_t i = number; i < fronts_.size(); ++i) {
     fronts_[i].descriptors = OpenDescriptors(fronts_[i].process->pid());
   }
-  return AwaitObserver();
+  absl::Status status = AwaitObserver();
+  looks_at_deed_ = observer_->samples();
+  return status;
 }
 
 // ---- after ----
@@ -474,12 +483,12 @@ absl::Status FaultCell::ReloadOnceMore() {
     absl::StatusOr<ControlClient> control = Control();
     if (!control.ok()) return control.status();
     reloaded = control->Reload();
-    if (reloaded.outcome == "swapped") break;
-    // A short timeout may have passed where the machine is busy.
+    if (reloaded.outcome == "swapped" || !IsExcused(reloaded)) break;
     if (!WaitFor([&] { return Status().state == "SERVING"; })) break;
   }
   if (reloaded.outcome != "swapped") {
-    return Wrong(absl::StrCat(reloaded.outcome, ": ", reloaded.status.ToString()));
+    return Wrong(
+        absl::StrCat(reloaded.outcome, " (", reloaded.reason, "): ", reloaded.status.ToString()));
   }
   if (cell_.target == Target::kHelper && cell_.fault != Fault::kFail &&
       !WaitFor([&] { return Status().helper_pid != helper_ && Status().helper_pid != 0; })) {

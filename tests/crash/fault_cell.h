@@ -60,6 +60,7 @@ class FaultCell {
   absl::Status CheckServes();
   absl::Status Lift();
   absl::Status ReloadOnceMore();
+  bool IsExcused(const ControlClient::Reloaded& reloaded) const;
   absl::Status CheckOneGeneration();
   absl::Status CheckNothingGrew();
   absl::Status EndFronts();
@@ -85,6 +86,7 @@ class FaultCell {
   const std::string mark_;
   std::unique_ptr<TestServer> server_;
   std::unique_ptr<DeviceObserver> observer_;
+  uint64_t looks_at_deed_ = 0;  // of the observer
   std::vector<Load> fronts_;
   std::vector<pid_t> pids_;  // of all that may have made shared memory
   int server_descriptors_ = 0;

@@ -84,8 +84,9 @@ class LoadedFront {
     // What has expired lies in the ring until a worker takes it.
     if (options_.may_expire && absl::IsResourceExhausted(status)) return false;
     if (absl::IsUnavailable(status)) {
-      server_gone_ = !options_.may_expire || front_.state() == "GONE";
-      return false;
+      // Nothing says so before it shows in the state.
+      server_gone_ = front_.state() == "GONE";
+      if (server_gone_ || options_.may_expire) return false;
     }
     std::fprintf(stderr, "loaded_front: %s\n", status.ToString().c_str());
     tally_.other.fetch_add(1);
