@@ -20,12 +20,14 @@ class Session;
 // from being replaced: a reload waits for it (drain_timeout), then keeps the
 // old generation and names this process, the channel and the number of its
 // leases. Return leases soon, at the latest when FrontOptions::on_generation
-// says kClosing. Where the worker has died already, or the server has, the
-// bytes stay what they are; the memory cannot be used again before the end of
+// says kClosing (which it also does when the worker has died: a front that
+// leases maps the arena). Where the worker has died already, or the server has,
+// the bytes stay what they are; the memory cannot be used again before the end of
 // the lease.
 //
 // Ownership: move-only; may outlive its Channel, the Front and the server (it
-// keeps the connection).
+// keeps the connection). The end of whatever keeps it last waits for a call of
+// on_generation that is under way: not under a lock that the callback takes.
 // Thread safety: any thread may use, move or destroy it, one at a time; it is
 // not bound to its channel's thread.
 // Cost: a short mutex to take and to return one; a system call only in the

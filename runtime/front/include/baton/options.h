@@ -13,8 +13,9 @@ namespace baton {
 // What becomes of a generation. Each kClosing is followed by one kKept or one
 // kClosed, unless the server ends.
 enum class GenerationEvent {
-  // A reload is about to replace it, or its worker has died. No new lease of
-  // its device memory is given; return those that there are.
+  // A reload is about to replace it; no new lease of its device memory is
+  // given, return those that there are. Also where its worker has died, but
+  // only to a front that maps its device memory: others are not asked.
   kClosing,
   // The reload was called off: it serves on, leases are given again.
   kKept,
@@ -37,6 +38,8 @@ struct FrontOptions {
   // block, and must not destroy the Front or its last handle of a launched
   // server (that waits for the server, which waits for this thread). It may
   // return leases. What it throws is swallowed.
+  // Elsewhere the end of the last handle (of Front, channels, leases) waits for
+  // a call that is under way: let none go under a lock that the callback takes.
   std::function<void(GenerationEvent event, uint64_t generation)> on_generation;
 };
 
