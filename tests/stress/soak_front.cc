@@ -55,13 +55,15 @@ class SoakChannel {
     const uint64_t request_bytes = channel_.free_request_bytes();
     const uint64_t response_bytes = channel_.free_response_bytes();
     absl::Time give_up = absl::InfiniteFuture();
+    bool accepted = true;
     while (absl::Now() < give_up) {
-      if (all_.stop.load() == 0) {
-        while (pending_.size() < kInFlight) SubmitOne();
-      } else if (pending_.empty()) {
-        break;
-      } else if (give_up == absl::InfiniteFuture()) {
-        give_up = absl::Now() + 2 * kDeadline;
+      // Each request is to be accepted: one that is not fails the soak, and none comes after it.
+      while (accepted && all_.stop.load() == 0 && pending_.size() < kInFlight) {
+        accepted = SubmitOne();
+      }
+      if (const bool ends = !accepted || all_.stop.load() != 0; ends) {
+        if (pending_.empty()) break;
+        give_up = std::min(give_up, absl::Now() + 2 * kDeadline);
       }
       if (std::optional<Outcome> outcome = channel_.Wait(absl::Seconds(1))) Check(*outcome);
       while (std::optional<Outcome> outcome = channel_.Poll()) Check(*outcome);
@@ -87,16 +89,23 @@ class SoakChannel {
     std::snprintf(all_.first_error, sizeof(all_.first_error), "%s", status.ToString().c_str());
   }
 
-  void SubmitOne() {
+  bool SubmitOne() {
     tally_.submitted.fetch_add(1);
     absl::StatusOr<Request> request =
         channel_.NewRequest({{"data", DType::kUInt8, {sizeof(Payload)}}});
-    if (!request.ok()) return Fail(request.status());
+    if (!request.ok()) {
+      Fail(request.status());
+      return false;
+    }
     const Payload payload = PayloadOf(id_, next_);
     std::memcpy(request->input_bytes(0).data(), payload.data(), sizeof(payload));
     absl::StatusOr<Ticket> ticket = channel_.Submit(*std::move(request), {.timeout = kDeadline});
-    if (!ticket.ok()) return Fail(ticket.status());
+    if (!ticket.ok()) {
+      Fail(ticket.status());
+      return false;
+    }
     pending_.push_back({*ticket, next_++});
+    return true;
   }
 
   void Check(const Outcome& outcome) {
