@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tools/shmctl/input_file.h"
+#include "tools/shmctl/wrapped_text.h"
 
 namespace baton::shmctl {
 namespace {
@@ -80,7 +81,8 @@ ExitCode CommandLine::Run(int argc, const char* const* argv) {
   absl::Status status = selected_();
   if (status.ok()) status = FlushOutput();
   if (!status.ok()) {
-    std::fprintf(stderr, "shmctl: %s\n", std::string(status.message()).c_str());
+    // A model's own words may stand in it.
+    std::fprintf(stderr, "shmctl: %s\n", Printable(status.message()).c_str());
   }
   return ExitCodeOf(status);
 }

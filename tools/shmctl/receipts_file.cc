@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <deque>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include "tools/shmctl/exit_code.h"
 #include "tools/shmctl/report_json.h"
 #include "tools/shmctl/server_client.h"
+#include "tools/shmctl/wrapped_text.h"
 
 namespace baton::shmctl {
 namespace {
@@ -40,6 +43,13 @@ absl::StatusOr<StoredReceipt> StoredReceipt::Parse(const std::string& line) {
   const absl::Status status =
       ParseReceiptJson(line, receipt.message_->initRoot<ipc::schema::Receipt>());
   if (!status.ok()) return status;
+  uint64_t total_ns = 0;
+  for (const auto state : receipt.reader().getStates()) {
+    if (state.getNs() > UINT64_MAX - total_ns) {
+      return absl::InvalidArgumentError("its times add up to more than 2^64 ns");
+    }
+    total_ns += state.getNs();
+  }
   return receipt;
 }
 
@@ -49,18 +59,28 @@ absl::StatusOr<std::vector<StoredReceipt>> ReadReceipts(const std::string& run_d
   if (!folder.ok()) return folder.status();
   const std::string path = *folder + "/receipts.jsonl";
   std::deque<StoredReceipt> receipts;
+  errno = 0;
   std::ifstream in(path);
+  // Without the file: it was never reloaded.
+  if (const int error = errno; !in.is_open() && error != ENOENT) {
+    return absl::ErrnoToStatus(
+        error, absl::StrCat("cannot open the receipts of server '", server, "' (", path, ")"));
+  }
   std::string text;
   for (uint64_t number = 1; std::getline(in, text); ++number) {
     absl::StatusOr<StoredReceipt> receipt = StoredReceipt::Parse(text);
     if (!receipt.ok()) {
       std::fprintf(stderr, "shmctl: %s:%llu: %s: skipped\n", path.c_str(),
                    static_cast<unsigned long long>(number),
-                   std::string(receipt.status().message()).c_str());
+                   Printable(receipt.status().message()).c_str());
       continue;
     }
     receipts.push_back(*std::move(receipt));
     if (last > 0 && receipts.size() > last) receipts.pop_front();
+  }
+  if (in.bad()) {
+    return absl::InternalError(
+        absl::StrCat("cannot read the receipts of server '", server, "' (", path, ")"));
   }
   return std::vector<StoredReceipt>(std::make_move_iterator(receipts.begin()),
                                     std::make_move_iterator(receipts.end()));

@@ -32,9 +32,10 @@ class StoredReceipt {
 };
 
 // The last `last` ones of `server` (0: all), oldest first. A line that is none (a
-// supervisor was killed while it wrote) is told on standard error and skipped.
-// NoSuchServer when no server of that name runs or has run; UsageError when it
-// cannot be a name.
+// supervisor was killed while it wrote), or whose times add up to more than a number
+// holds, is told on standard error and skipped. A file that is there and cannot be read is an
+// error. NoSuchServer when no server of that name runs or has run; UsageError when it cannot be a
+// name.
 absl::StatusOr<std::vector<StoredReceipt>> ReadReceipts(const std::string& run_directory,
                                                         const std::string& server, uint32_t last);
 

@@ -1,6 +1,8 @@
 #include "tools/shmctl/reload_timeline.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace baton::shmctl {
@@ -41,8 +43,10 @@ size_t LastOfGap(const ReloadTimeline& timeline, size_t first, uint64_t gap_ns) 
 ReloadTimeline TimelineOf(schema::Receipt::Reader receipt) {
   ReloadTimeline timeline;
   for (const schema::Receipt::StateTime::Reader state : receipt.getStates()) {
-    timeline.spans.push_back({state.getState(), timeline.total_ns, state.getNs()});
-    timeline.total_ns += state.getNs();
+    // Whatever somebody has written into the file: no sum of spans wraps.
+    const uint64_t ns = std::min(state.getNs(), UINT64_MAX - timeline.total_ns);
+    timeline.spans.push_back({state.getState(), timeline.total_ns, ns});
+    timeline.total_ns += ns;
   }
   // Where it ended, entered as the receipt was closed.
   if (!timeline.spans.empty() && IsEnd(timeline.spans.back().state)) {

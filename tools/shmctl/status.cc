@@ -107,9 +107,11 @@ void PrintTable(capnp::List<schema::ServerStatus>::Reader servers) {
   std::printf("%-20s %-12s %5s %-5s %8s %8s %12s %s\n", "NAME", "STATE", "GEN", "READY", "WORKER",
               "CHANNELS", "COMPLETED", "UPTIME");
   for (const schema::ServerStatus::Reader status : servers) {
-    std::printf("%-20s %-12s %5llu %-5s %8d %8u %12llu %s\n", status.getServer().cStr(),
-                status.getState().cStr(), static_cast<unsigned long long>(status.getGeneration()),
-                YesNo(status.getReady()), status.getWorkerPid(), status.getChannels(),
+    std::printf("%-20s %-12s %5llu %-5s %8d %8u %12llu %s\n",
+                Printable(status.getServer().cStr()).c_str(),
+                Printable(status.getState().cStr()).c_str(),
+                static_cast<unsigned long long>(status.getGeneration()), YesNo(status.getReady()),
+                status.getWorkerPid(), status.getChannels(),
                 static_cast<unsigned long long>(status.getRequestsCompleted()),
                 Uptime(status.getUptimeNs()).c_str());
   }

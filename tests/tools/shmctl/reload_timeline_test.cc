@@ -35,6 +35,19 @@ TEST(ReloadTimelineTest, OffsetsAddUpAndTheEndIsNoState) {
   EXPECT_EQ(timeline.gap_end_ns, 15'000u);
 }
 
+TEST(ReloadTimelineTest, NoSumWraps) {
+  TestReceipt receipt("swapped", {{"STAGING", 1}, {"HOLDING", 1}, {"CLOSING", 1}});
+  for (const uint32_t i : {0u, 1u}) (*receipt).getStates()[i].setNs(UINT64_MAX - 5);
+  const ReloadTimeline timeline = TimelineOf(receipt.reader());
+  EXPECT_EQ(timeline.total_ns, UINT64_MAX);
+  uint64_t start_ns = 0;
+  for (const ReloadTimeline::Span& span : timeline.spans) {
+    EXPECT_EQ(span.start_ns, start_ns);
+    EXPECT_LE(span.ns, UINT64_MAX - start_ns);
+    start_ns += span.ns;
+  }
+}
+
 // A gap is measured to the last state's end but for what it takes to get there.
 TEST(ReloadTimelineTest, ExclusiveIsServedInStagingOnly) {
   TestReceipt receipt("swapped",

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -137,6 +138,32 @@ TEST_F(ServeTest, ReceiptsStayWhenTheServerIsGone) {
   EXPECT_EQ(cut.exit_code, 0);
   EXPECT_EQ(JsonReader(cut.out)["receipts"].size(), 2u);
   EXPECT_THAT(cut.err, HasSubstr("receipts.jsonl:3: no receipt"));
+
+  // Numbers that only somebody else can have written.
+  {
+    std::ofstream more(file, std::ios::app);
+    more << "\n{\"states\": [{\"state\": \"STAGING\", \"ns\": \"18446744073709551615\"}, "
+            "{\"state\": \"HOLDING\", \"ns\": \"2\"}]}\n";
+  }
+  const ShmctlResult hostile = Run({"receipts", "probe", "--json"});
+  EXPECT_EQ(hostile.exit_code, 0);
+  EXPECT_EQ(JsonReader(hostile.out)["receipts"].size(), 2u);
+  EXPECT_THAT(hostile.err, HasSubstr("receipts.jsonl:4: its times add up to more"));
+
+  // There, but it cannot be opened or read: no file without receipts.
+  std::filesystem::remove(file);
+  EXPECT_EQ(Run({"receipts", "probe"}).exit_code, 0);
+  std::filesystem::create_symlink(file, file);
+  for (const char* verb : {"receipts", "timeline"}) {
+    const ShmctlResult unreadable = Run({verb, "probe"});
+    EXPECT_EQ(unreadable.exit_code, 1);
+    EXPECT_THAT(unreadable.err, HasSubstr("cannot open the receipts of server 'probe'"));
+  }
+  std::filesystem::remove(file);
+  std::filesystem::create_directory(file);
+  const ShmctlResult directory = Run({"receipts", "probe"});
+  EXPECT_EQ(directory.exit_code, 1);
+  EXPECT_THAT(directory.err, HasSubstr("the receipts of server 'probe'"));
 }
 
 // A16: nothing that shmctl prints holds a secret's value.

@@ -248,6 +248,18 @@ TEST(TimelineDrawingTest, AlwaysWithinTheWidthAndNeverInvisible) {
   }
 }
 
+// Numbers that only somebody else can have written make no bar longer than its line.
+TEST(TimelineDrawingTest, SumsThatWouldWrapAreDrawn) {
+  TestReceipt huge("swapped", {{"STAGING", 0}, {"HOLDING", 0}, {"CLOSING", 1}});
+  for (const uint32_t i : {0u, 1u}) (*huge).getStates()[i].setNs(UINT64_MAX - 5);
+  const std::vector<std::string> lines = absl::StrSplit(Draw(huge, 80), '\n');
+  for (const std::string& line : lines) {
+    EXPECT_LE(std::count(line.begin(), line.end(), '-') + std::count(line.begin(), line.end(), '#'),
+              80)
+        << line;
+  }
+}
+
 // Colours change nothing but the colours; without them nothing is left to tell a terminal.
 TEST(TimelineDrawingTest, ColoursAndCharacters) {
   TestReceipt receipt = Swapped();

@@ -82,6 +82,13 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
   EXPECT_THAT(Run({"bogus"}).err, HasSubstr("'bogus'"));
 }
 
+// Text from elsewhere: a terminal would obey it.
+TEST_F(UsageTest, AnErrorHasNoControlCharacters) {
+  const ShmctlResult result = Run({"status", "a\033[31mb"});
+  EXPECT_THAT(result.err, HasSubstr("'a?[31mb'"));
+  EXPECT_THAT(result.err, ::testing::Not(HasSubstr("\033")));
+}
+
 TEST_F(UsageTest, NoSuchServerIsThree) {
   const std::vector<std::vector<std::string>> cases = {
       {"infer", "nobody"},
