@@ -65,6 +65,14 @@ bool ArenaLeases::AskToClose(uint64_t generation) {
   return true;
 }
 
+bool ArenaLeases::Owe(uint64_t generation) {
+  const std::lock_guard lock(mutex_);
+  LeasedArena* arena = Find(generation);
+  if (arena == nullptr) return false;
+  arena->owed_ = true;
+  return true;
+}
+
 ArenaLeases::Due ArenaLeases::TakeDue() {
   Due due;
   Arenas free;

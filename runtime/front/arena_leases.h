@@ -77,6 +77,9 @@ class ArenaLeases {
   void Keep(uint64_t generation);
   // As StartClosing, for good: it goes with its last lease.
   bool AskToClose(uint64_t generation);
+  // An answer that TakeDue gave could not be sent: it is due again, with what
+  // is held then. False when nothing of it is mapped.
+  bool Owe(uint64_t generation);
   // Unmaps what can go, then says what is to be told.
   Due TakeDue();
   // Nobody is left to be told: no more leases, arenas go with their last one.

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,7 +31,7 @@ namespace schema = ipc::schema;
 // packet has room for no more than some thousands.
 constexpr size_t kMaxLeaseEntries = 1024;
 // How often it is looked whether a generation that is closing is gone, where
-// nobody would say so.
+// nobody would say so; and how soon what could not be sent is sent again.
 constexpr int kReapedPollMs = 20;
 
 // Bumped in the child of every fork: what was opened before belongs to the
@@ -202,12 +203,14 @@ void Session::Run() {
 bool Session::Turn() {
   pollfd fds[2] = {{.fd = socket_.fd(), .events = POLLIN, .revents = 0},
                    {.fd = wake_.get(), .events = POLLIN, .revents = 0}};
-  const int timeout_ms = closing_.empty() ? -1 : kReapedPollMs;
+  const int timeout_ms = closing_.empty() && !unsent_ ? -1 : kReapedPollMs;
   if (::poll(fds, 2, timeout_ms) < 0 && errno != EINTR) return false;
   if (fds[1].revents != 0) {
     // Before the look at what is due: what comes after it signals again.
     ipc::DrainEventFd(wake_.get());
     if (stopping_) return false;
+    SendDue();
+  } else if (unsent_) {
     SendDue();
   }
   if (fds[0].revents != 0) {
@@ -300,7 +303,7 @@ void Session::StartClosing(uint64_t call, uint64_t generation) {
     if (BATON_FAIL_POINT("front.leases")) return;  // as one that hangs
   }
   if (!leases_.StartClosing(generation, call) && call != 0) {
-    SendLeases({.call = call, .generation = generation, .held = {}});
+    unsent_answers_.push_back({.call = call, .generation = generation, .held = {}});
   }
   SendDue();
   Note(GenerationEvent::kClosing, generation);
@@ -315,7 +318,8 @@ void Session::CloseImports(uint64_t generation) {
   BATON_CRASH_POINT("front.closing_imports");
   if (BATON_FAIL_POINT("front.close_imports")) return;  // as one that hangs
   if (!leases_.AskToClose(generation)) {
-    SendImportsClosed(generation);
+    unsent_closed_.push_back(generation);
+    SendDue();
     return;
   }
   // Where its worker has died there was no word of it before.
@@ -324,15 +328,30 @@ void Session::CloseImports(uint64_t generation) {
 }
 
 void Session::SendDue() {
-  const ArenaLeases::Due due = leases_.TakeDue();
-  for (const ArenaLeases::Answer& answer : due.answers) SendLeases(answer);
-  for (const uint64_t generation : due.closed) {
-    SendImportsClosed(generation);
-    Note(GenerationEvent::kClosed, generation);
+  ArenaLeases::Due due = leases_.TakeDue();
+  std::vector<ArenaLeases::Answer> answers = std::exchange(unsent_answers_, {});
+  std::move(due.answers.begin(), due.answers.end(), std::back_inserter(answers));
+  std::vector<uint64_t> closed = std::exchange(unsent_closed_, {});
+  closed.insert(closed.end(), due.closed.begin(), due.closed.end());
+  // What the server has no room for now stays owed. Where it is gone the socket says so, too.
+  unsent_ = false;
+  for (ArenaLeases::Answer& answer : answers) {
+    // One wait for a server that does not read is enough.
+    if (!unsent_ && SendLeases(answer).ok()) continue;
+    unsent_ = true;
+    if (!leases_.Owe(answer.generation)) unsent_answers_.push_back(std::move(answer));
+  }
+  for (const uint64_t generation : closed) {
+    if (!unsent_ && SendImportsClosed(generation).ok()) {
+      Note(GenerationEvent::kClosed, generation);
+      continue;
+    }
+    unsent_ = true;
+    unsent_closed_.push_back(generation);
   }
 }
 
-void Session::SendLeases(const ArenaLeases::Answer& answer) {
+absl::Status Session::SendLeases(const ArenaLeases::Answer& answer) {
   capnp::MallocMessageBuilder message;
   auto envelope = message.initRoot<schema::Envelope>();
   envelope.setCall(answer.call);
@@ -345,13 +364,13 @@ void Session::SendLeases(const ArenaLeases::Answer& answer) {
     entry.setChannel(answer.held[i].channel);
     entry.setCount(entry.getCount() + answer.held[i].count);
   }
-  static_cast<void>(Send(message));
+  return Send(message);
 }
 
-void Session::SendImportsClosed(uint64_t generation) {
+absl::Status Session::SendImportsClosed(uint64_t generation) {
   capnp::MallocMessageBuilder message;
   message.initRoot<schema::Envelope>().initImportsClosed().setGeneration(generation);
-  static_cast<void>(Send(message));
+  return Send(message);
 }
 
 void Session::Note(GenerationEvent event, uint64_t generation) {

@@ -117,8 +117,8 @@ class Session {
   void KeepGeneration(uint64_t generation);
   void CloseImports(uint64_t generation);
   void SendDue();
-  void SendLeases(const ArenaLeases::Answer& answer);
-  void SendImportsClosed(uint64_t generation);
+  absl::Status SendLeases(const ArenaLeases::Answer& answer);
+  absl::Status SendImportsClosed(uint64_t generation);
   absl::Status NotLeased(uint64_t closing) const;
   // What becomes of generations, for closing_generation() and the callback.
   void Note(GenerationEvent event, uint64_t generation);
@@ -144,7 +144,11 @@ class Session {
   std::atomic<uint64_t> closing_generation_{0};
   std::set<uint64_t> closing_;   // announced; the thread's
   std::vector<Notice> notices_;  // to be given to the callback; the thread's
-  bool* destroyed_ = nullptr;    // set where the thread itself ends *this; the thread's
+  // Of generations that are not mapped: still to be told. The thread's.
+  std::vector<ArenaLeases::Answer> unsent_answers_;
+  std::vector<uint64_t> unsent_closed_;
+  bool unsent_ = false;        // something could not be sent: again soon. The thread's
+  bool* destroyed_ = nullptr;  // set where the thread itself ends *this; the thread's
 
   std::mutex mutex_;
   std::condition_variable answered_;
