@@ -19,7 +19,7 @@
 //                     nothing of the old generation; it is cut off when it does not map the new
 //                     one: `swapped`
 //   front fails       as one that hangs, but what it maps goes when it is cut off
-//   supervisor dies   all that is its goes, requests end; the next one serves at once: `restarted`
+//   supervisor dies   all that is its goes, requests end; then the next one serves: `restarted`
 //   supervisor hangs  who serves, serves on; where nobody does requests expire by themselves (A32)
 //   old worker dies   it costs the request that it ran; the successor comes up: `replaced` where
 //                     it served alone, else `swapped`
