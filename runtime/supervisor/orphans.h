@@ -7,8 +7,9 @@
 // themselves; so it never has a zombie that is not its own child's.
 //
 // Whose a process is, its environment says: each worker is started with
-// kWorkerTag=<supervisor's pid>/<generation>. One that has thrown that away
-// counts as a descendant of whichever worker ends next.
+// BATON_WORKER=<supervisor's pid>/<generation>. One without that is a stranger
+// (as pid 1 of a container the supervisor inherits everybody's), or a model's
+// that has thrown it away. It is reaped when it ends, and never signalled.
 //
 // Only children of this process are ever signalled, by pidfd: a child keeps its
 // pid until it is reaped, and nobody else reaps here (R5). Never touched: those
@@ -47,7 +48,7 @@ class Orphans {
 
   Orphans(EventLoop& loop, ServerLog log, Owner owner)
       : loop_(loop), log_(std::move(log)), owner_(std::move(owner)) {}
-  // Kills what is left. Workers have to be gone.
+  // Kills what is left of workers, which have to be gone. Lets go of strangers.
   ~Orphans();
   Orphans(const Orphans&) = delete;
   Orphans& operator=(const Orphans&) = delete;
@@ -56,10 +57,9 @@ class Orphans {
   // end up with whoever would have had them otherwise.
   absl::Status Begin();
 
-  // Finds new ones, and kills those whose worker has ended; with
-  // `a_worker_ended` also those that do not say whose they are. Reads
-  // /proc/self: tens of microseconds.
-  void Look(bool a_worker_ended);
+  // Finds new ones, and kills those whose worker has ended. Reads /proc/self:
+  // tens of microseconds.
+  void Look();
 
   size_t count() const { return adopted_.size(); }
 
@@ -67,6 +67,7 @@ class Orphans {
   struct Adopted {
     ipc::ChildProcess process;
     uint64_t generation = 0;  // 0: it does not say
+    bool asked_twice = false;
     bool killed = false;
   };
   void Find();

@@ -125,6 +125,7 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
       OnOverride();
       break;
     case Kind::kNotNeeded:
+      if (!only_secrets_) break;
       if (retry_at_ns_ != 0) reason_.clear();
       retry_at_ns_ = 0;
       break;
@@ -156,8 +157,8 @@ void ReloadMachine::OnReloadRequested(const std::string& trigger) {
     return;
   }
   // The worker on its way has read its configuration and its secrets already (A15).
+  if (!again_ || trigger != "secrets") again_trigger_ = trigger;
   again_ = true;
-  again_trigger_ = trigger;
   TellUnconfirmed();
 }
 

@@ -54,7 +54,7 @@ struct ReloadEvent {
     kConfirmed,     // the kernel says that the generation's device memory is gone
     kNotConfirmed,  // it does not; detail: the verdict. May come many times
     kOverride,      // somebody takes it upon himself: go on, though it is not confirmed
-    kNotNeeded,     // what serves is what was asked for: forget the retry
+    kNotNeeded,     // the secrets are those of who serves: forget a retry for them alone
     kTimeout,       // deadline_ns() has passed
     kStop,
   };
@@ -213,6 +213,7 @@ class ReloadMachine {
   bool again_ = false;  // asked for while a reload ran
   std::string again_trigger_;
   std::string trigger_;         // of the reload that runs, or ran last
+  bool only_secrets_ = false;   // it was asked for because of them, and of nothing else
   uint64_t kept_in_a_row_ = 0;  // reloads that a drain timeout ended
   int64_t retry_at_ns_ = 0;     // to ask for trigger_ again; 0: never
   bool override_ = false;       // asked for, for the reload that runs

@@ -28,6 +28,8 @@ void ReloadMachine::MoveTo(State to) {
 }
 
 void ReloadMachine::BeginReload(const std::string& trigger) {
+  // What awaits its retry is in this one.
+  only_secrets_ = trigger == "secrets" && (retry_at_ns_ == 0 || only_secrets_);
   healthy_at_ns_ = retry_at_ns_ = 0;
   override_ = kept_retry_ = false;
   kept_why_.clear();

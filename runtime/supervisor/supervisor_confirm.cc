@@ -74,8 +74,8 @@ void SupervisorCore::AskForConfirmation(int64_t now_ns) {
 
 // One at a time, in turn.
 void SupervisorCore::AskForOverridden(int64_t now_ns) {
+  next_overridden_ask_ns_ = now_ns + kOverriddenAskNs;  // a deadline that stays past spins
   if (helper_.state() != ConfirmHelper::State::kIdle) return;
-  next_overridden_ask_ns_ = now_ns + kOverriddenAskNs;
   auto next = overridden_.upper_bound(overridden_asked_);
   if (next == overridden_.end()) next = overridden_.begin();
   overridden_asked_ = *next;
@@ -101,7 +101,7 @@ void SupervisorCore::Answered(const ConfirmQuestion& question, const DeviceVerdi
 
 void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdict& verdict) {
   freed_in_a_row_ = 0;
-  orphans_.Look(/*a_worker_ended=*/true);  // those of orphans, too
+  orphans_.Look();  // those of orphans, too
   if (question.name_holders && !verdict.mapped) {
     next_name_ns_ = ipc::MonotonicNs() + kNameLostNs;  // the search may be what hangs
   }

@@ -271,7 +271,8 @@ int64_t SupervisorCore::NextDeadline() const {
     if (worker->hung_up_ns != 0) {
       deadline = Sooner(deadline, std::max(now, worker->hung_up_ns) + kHungUpGraceNs);
     } else if (worker->stalled_since_ns() != 0) {
-      deadline = Sooner(deadline, worker->stalled_since_ns() + kStalledNs);
+      deadline =
+          Sooner(deadline, std::max(worker->stalled_since_ns(), awake_since_ns_) + kStalledNs);
     }
   }
   return deadline;
@@ -291,7 +292,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
   helper_.Tick(now_ns);
   if (now_ns >= next_orphans_ns_) {
     next_orphans_ns_ = now_ns + kOrphansNs;
-    orphans_.Look(/*a_worker_ended=*/false);
+    orphans_.Look();
   }
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
@@ -312,9 +313,10 @@ void SupervisorCore::CheckSecrets(int64_t now_ns) {
       serving != nullptr && serving->secrets()->SameValues(watcher_->current())) {
     Push(ReloadEvent::Kind::kNotNeeded);  // a reload that awaits its retry
   }
-  // Whoever comes up now may have read them already.
+  // Whoever comes up now may have read them already. With `overlap` the old one may be leaving,
+  // and what it has says nothing.
   const uint64_t latest =
-      machine_.next_generation() != 0 ? machine_.next_generation() : machine_.old_generation();
+      machine_.next_generation() != 0 ? machine_.next_generation() : machine_.serving_generation();
   const WorkerHandle* worker = Worker(latest);
   if (worker != nullptr && worker->secrets()->SameValues(watcher_->current())) return;
   Push(ReloadEvent::Kind::kReloadRequested, 0, "secrets");

@@ -245,7 +245,7 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
   workers_.erase(generation);
   // Before anything else: fronts settle what it had started by this.
   pages_.ShowReaped(ReapedUpTo());
-  orphans_.Look(/*a_worker_ended=*/true);  // before anybody asks what is still mapped
+  orphans_.Look();  // before anybody asks what is still mapped
   ended_[generation] = ended;
   if (draft_ && draft_->generation == generation) FillExit(ended, *draft_);
   const std::string how = ipc::ToString(ended.status);

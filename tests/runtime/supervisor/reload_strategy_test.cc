@@ -99,6 +99,30 @@ TEST(ReloadMachine, ARetryThatIsNotNeededAnyMoreIsForgotten) {
   EXPECT_EQ(life.machine.reason(), "");
 }
 
+// What the secrets are says nothing of what else was to be loaded.
+TEST(ReloadMachine, ARetryForSomethingElseThanSecretsIsKept) {
+  Life life = At(State::kServing);
+  life.Send(Event::kReloadRequested, 0, "model");
+  life.Next(Event::kWorkerStaged);
+  life.Timeout();
+  life.Send(Event::kNotNeeded);
+  EXPECT_NE(life.machine.retry_at_ns(), 0);
+  EXPECT_NE(life.machine.reason(), "");
+  life.Stage();  // the secrets change meanwhile: it has both
+  life.Next(Event::kWorkerStaged);
+  life.Timeout();
+  life.Send(Event::kNotNeeded);
+  EXPECT_NE(life.machine.retry_at_ns(), 0);
+}
+
+TEST(ReloadMachine, SecretsDoNotTakeThePlaceOfAnotherTrigger) {
+  Life life = At(State::kStaging);
+  life.Send(Event::kReloadRequested, 0, "model");
+  life.Send(Event::kReloadRequested, 0, "secrets");
+  life.Next(Event::kWorkerFailed);
+  EXPECT_EQ(life.Last(Action::kBegin)->detail, "model");
+}
+
 TEST(ReloadMachine, ACommandThatCameToNothingIsItsSendersToRepeat) {
   Life life = At(State::kServing);
   life.Send(Event::kReloadRequested, 0, "command");
