@@ -153,18 +153,21 @@ void ReloadMachine::OnReloadRequested(const std::string& trigger) {
     // Being retried: the next try is the one asked for.
     Emit(Action::kJoin);
     Spawn();
-    TellUnconfirmed();
+    TellStuck();
     return;
   }
   // The worker on its way has read its configuration and its secrets already (A15).
   if (!again_ || trigger != "secrets") again_trigger_ = trigger;
   again_ = true;
-  TellUnconfirmed();
+  TellStuck();
 }
 
 // Nobody knows when it ends: who asks is told, rather than left waiting.
-void ReloadMachine::TellUnconfirmed() {
+void ReloadMachine::TellStuck() {
   if (step_ == State::kConfirming && unconfirmed_) Emit(Action::kUnconfirmed, old_.generation);
+  if (step_ == State::kExiting && kill_sent_ && step_deadline_ns_ == 0) {
+    Emit(Action::kStillUnavailable, old_.generation);
+  }
 }
 
 void ReloadMachine::SayUnconfirmed() {
@@ -175,6 +178,11 @@ void ReloadMachine::SayUnconfirmed() {
 
 void ReloadMachine::OnOverride() {
   if (stopping_ || step_ == State::kServing) return;  // there is nothing to override
+  // It was asked for with a reload that has to wait for this one.
+  if (again_ && step_ != State::kConfirming) {
+    again_override_ = true;
+    return;
+  }
   override_ = true;
   if (step_ == State::kConfirming && unconfirmed_) Override();
 }
@@ -182,7 +190,7 @@ void ReloadMachine::OnOverride() {
 void ReloadMachine::OnStop() {
   if (stopping_) return;
   stopping_ = true;
-  again_ = false;
+  again_ = again_override_ = false;
   spawn_at_ns_ = healthy_at_ns_ = retry_at_ns_ = 0;
   const std::string why = "the server was told to stop";
   switch (step_) {
@@ -328,6 +336,7 @@ void ReloadMachine::OnStepTimeout() {
         reason_ = absl::StrCat("generation ", old_.generation,
                                " does not die after SIGKILL: its device may be wedged. Nothing "
                                "can go on before it does; the machine may need a restart");
+        TellStuck();
         break;
       }
       kill_sent_ = true;
@@ -341,7 +350,7 @@ void ReloadMachine::OnStepTimeout() {
         Override();
         break;
       }
-      TellUnconfirmed();
+      TellStuck();
       if (stopping_) LeaveConfirming();
       break;
     case State::kRemapping:

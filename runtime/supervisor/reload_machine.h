@@ -85,7 +85,7 @@ struct ReloadAction {
     kConfirm,           // ask until kConfirmed
     kOverridden,        // go on without; detail: the verdict
     kUnconfirmed,       // confirm_timeout passed: make the verdict visible, go on asking
-    kStillUnavailable,  // another worker is lost: tell those who wait for it
+    kStillUnavailable,  // another worker is lost, or one does not die: tell those who wait
     kFailedGeneration,  // a generation that never served is gone (detail: why): write a receipt
     kFinish,            // the reload is over (outcome, detail: reason): close its receipt
     kStopped,           // last action of all; detail: why, when nobody asked for it
@@ -116,6 +116,8 @@ class ReloadMachine {
   void PutOff(int64_t ns);
   // When to send kTimeout; 0: never. CLOCK_MONOTONIC.
   int64_t deadline_ns() const;
+  // Somebody is awaited, and only for so long.
+  bool awaits() const { return step_deadline_ns_ != 0 || load_deadline_ns_ != 0; }
   // Somebody is told to serve and was not seen dead; not while requests are held.
   bool serves() const;
   // When the next worker is tried, or a reload once more; 0: nothing is waited for.
@@ -158,7 +160,7 @@ class ReloadMachine {
   void OnReady();
   void OnMapped();
   void OnOverride();
-  void TellUnconfirmed();
+  void TellStuck();
   void SayUnconfirmed();
   void OnTimeout();
   void OnStepTimeout();
@@ -212,18 +214,19 @@ class ReloadMachine {
   uint64_t last_generation_ = 0;
   bool again_ = false;  // asked for while a reload ran
   std::string again_trigger_;
-  std::string trigger_;         // of the reload that runs, or ran last
-  bool only_secrets_ = false;   // it was asked for because of them, and of nothing else
-  uint64_t kept_in_a_row_ = 0;  // reloads that a drain timeout ended
-  int64_t retry_at_ns_ = 0;     // to ask for trigger_ again; 0: never
-  bool override_ = false;       // asked for, for the reload that runs
-  std::string kept_why_;        // beside_ is the old one, which serves on: why
-  bool kept_retry_ = false;     // and it is to be tried again
-  uint64_t failures_ = 0;       // workers lost since the last healthy one
-  int newest_failures_ = 0;     // how often the newest secrets and configuration did not come up
-  bool kill_sent_ = false;      // EXITING: the cleanup_timeout has passed
-  bool unconfirmed_ = false;    // CONFIRMING: the confirm_timeout has passed
-  std::string verdict_;         // the last kNotConfirmed
+  std::string trigger_;          // of the reload that runs, or ran last
+  bool only_secrets_ = false;    // it was asked for because of them, and of nothing else
+  uint64_t kept_in_a_row_ = 0;   // reloads that a drain timeout ended
+  int64_t retry_at_ns_ = 0;      // to ask for trigger_ again; 0: never
+  bool override_ = false;        // asked for, for the reload that runs
+  bool again_override_ = false;  // asked for with again_, for the reload after it
+  std::string kept_why_;         // beside_ is the old one, which serves on: why
+  bool kept_retry_ = false;      // and it is to be tried again
+  uint64_t failures_ = 0;        // workers lost since the last healthy one
+  int newest_failures_ = 0;      // how often the newest secrets and configuration did not come up
+  bool kill_sent_ = false;       // EXITING: the cleanup_timeout has passed
+  bool unconfirmed_ = false;     // CONFIRMING: the confirm_timeout has passed
+  std::string verdict_;          // the last kNotConfirmed
   std::string reason_;
   std::string stop_reason_;  // nobody asked for it
   int64_t now_ns_ = 0;

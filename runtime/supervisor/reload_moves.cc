@@ -31,7 +31,8 @@ void ReloadMachine::BeginReload(const std::string& trigger) {
   // What awaits its retry is in this one.
   only_secrets_ = trigger == "secrets" && (retry_at_ns_ == 0 || only_secrets_);
   healthy_at_ns_ = retry_at_ns_ = 0;
-  override_ = kept_retry_ = false;
+  override_ = std::exchange(again_override_, false);
+  kept_retry_ = false;
   kept_why_.clear();
   trigger_ = trigger;
   Emit(Action::kBegin, old_.generation);
@@ -46,7 +47,10 @@ void ReloadMachine::Spawn() {
   next_.last_good = served_ != 0 && newest_failures_ >= kNewestTries;
   load_deadline_ns_ = After(policy_.load_timeout);
   // It reads what is newest: what was asked for while the one before it was on its way is in it.
-  if (!next_.last_good && std::exchange(again_, false)) Emit(Action::kJoin);
+  if (!next_.last_good && std::exchange(again_, false)) {
+    override_ = std::exchange(again_override_, false) || override_;
+    Emit(Action::kJoin);
+  }
   Emit(Action::kSpawn, next_.generation);
   actions_.back().last_good = next_.last_good;
 }

@@ -69,7 +69,9 @@ TEST(ReloadMachine, A23_AWorkerThatHangsInCleanupIsKilled) {
   EXPECT_EQ(life.Last(Action::kExit)->generation, 1);
   EXPECT_TRUE(Has(life.Timeout(), Action::kKill));
   EXPECT_EQ(life.machine.step(), State::kExiting);
-  life.Timeout();  // still there: nothing goes on, and it says so
+  // Still there: nothing goes on, and whoever waits is told.
+  EXPECT_TRUE(Has(life.Timeout(), Action::kStillUnavailable));
+  EXPECT_TRUE(Has(life.Send(Event::kReloadRequested, 0, "command"), Action::kStillUnavailable));
   EXPECT_EQ(life.machine.step(), State::kExiting);
   EXPECT_THAT(life.machine.reason(), testing::HasSubstr("wedged"));
   life.Old(Event::kWorkerExited);

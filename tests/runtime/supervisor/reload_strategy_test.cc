@@ -164,6 +164,29 @@ TEST(ReloadMachine, AnOverrideIsForOneReload) {
   EXPECT_EQ(life.machine.step(), State::kConfirming);
 }
 
+// Asked for with a reload that has to wait, it says nothing of the one that runs.
+TEST(ReloadMachine, A27_AnOverrideWaitsWithTheReloadThatItIsFor) {
+  Life life = At(State::kClosing);
+  life.Send(Event::kReloadRequested, 0, "command");
+  life.Send(Event::kOverride);
+  life.Old(Event::kImportsClosed);
+  life.Old(Event::kWorkerExited);
+  life.Timeout();
+  EXPECT_EQ(life.machine.step(), State::kConfirming);
+  EXPECT_FALSE(Has(life.log, Action::kOverridden));
+  life.Old(Event::kConfirmed);
+  life.Next(Event::kWorkerReady);
+  life.Next(Event::kImportsMapped);
+  EXPECT_EQ(life.machine.step(), State::kStaging);
+  life.Next(Event::kWorkerStaged);
+  life.Old(Event::kHeld);
+  life.Old(Event::kLeasesReturned);
+  life.Old(Event::kImportsClosed);
+  life.Old(Event::kWorkerExited);
+  EXPECT_TRUE(Has(life.Timeout(), Action::kOverridden));
+  EXPECT_EQ(life.Last(Action::kOverridden)->generation, 2);
+}
+
 TEST(ReloadMachine, ThePolicyMayOverride) {
   loader::ReloadPolicy policy;
   policy.on_unconfirmed = loader::OnUnconfirmed::kOverride;
