@@ -111,8 +111,10 @@ void FrontTable::Close(SessionId id, const std::string& why) {
   if (session->is_front) log_->info("front {} (pid {}) left: {}", id, session->pid, why);
   while (!session->channels.empty()) DropChannel(*session, *session->channels.begin());
   if (!session->mapped.empty()) {
-    ++closed_imports_;
-    ++died_with_imports_;
+    if (session->mapped.contains(closing_generation_)) {
+      ++closed_imports_;
+      ++died_with_imports_;
+    }
     owner_.OnImportsChanged();
     owner_.OnLeasesChanged();
   }
@@ -188,7 +190,7 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
     case Envelope::IMPORTS_CLOSED:
       session.mapping.erase(envelope.getImportsClosed().getGeneration());
       if (session.mapped.erase(envelope.getImportsClosed().getGeneration()) > 0) {
-        ++closed_imports_;
+        if (envelope.getImportsClosed().getGeneration() == closing_generation_) ++closed_imports_;
         owner_.OnImportsChanged();
         owner_.OnLeasesChanged();
       }
@@ -203,6 +205,7 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
         log_->warn("front {} could not map the arena of generation {}: {}", session.id, generation,
                    std::string(status.message()));
         session.mapped.erase(generation);
+        owner_.OnLeasesChanged();  // it holds none of what it could not map
       }
       owner_.OnImportsChanged();
       break;
@@ -335,6 +338,7 @@ std::string FrontTable::ClosedImports() const {
 }
 
 void FrontTable::AskToClose(uint64_t generation) {
+  closing_generation_ = generation;
   closed_imports_ = died_with_imports_ = cut_off_ = 0;
   for (auto& [id, session] : sessions_) {
     if (!session->mapped.contains(generation)) continue;
@@ -416,7 +420,10 @@ absl::Status FrontTable::HandleLeases(Session& session, const ipc::ControlMessag
   // One that answers a question of before is late, not wrong.
   const uint64_t call = message.envelope().getCall();
   if (call != 0 && call != session.leases_call) return absl::OkStatus();
-  if (!session.mapped.contains(leases.getGeneration())) return absl::OkStatus();
+  if (!session.mapped.contains(leases.getGeneration())) {
+    owner_.OnLeasesChanged();
+    return absl::OkStatus();
+  }
   session.leases_awaited = false;
   session.leases_generation = leases.getGeneration();
   session.leases.clear();

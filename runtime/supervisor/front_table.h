@@ -147,6 +147,7 @@ class FrontTable {
   uint64_t last_channel_ = 0;
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, ChannelRecord> channels_;
+  uint64_t closing_generation_ = 0;  // AskToClose was last about it; the counts are
   uint32_t closed_imports_ = 0;
   uint32_t died_with_imports_ = 0;  // of these
   uint32_t cut_off_ = 0;            // not of these

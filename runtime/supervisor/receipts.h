@@ -54,6 +54,8 @@ class ReceiptDraft {
   std::string reason;
   std::string verdict = "none";
   std::string verdict_source;
+  std::string verdict_detail;
+  bool verdict_answered = false;  // by the confirmation helper
   uint64_t started_unix_ms = 0;
   uint64_t gap_ns = 0;
   std::string exit_kind = "none";

@@ -118,14 +118,20 @@ void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdi
       verdict_.detail.empty() ? verdict_.text : absl::StrCat(verdict_.text, ": ", verdict_.detail));
 }
 
+void SupervisorCore::FillVerdict(const DeviceVerdict& verdict, ReceiptDraft& draft) {
+  draft.verdict = verdict.text.empty() ? "unknown" : verdict.text;
+  draft.verdict_source = verdict.source;
+  draft.verdict_detail = verdict.detail;
+  draft.verdict_answered = verdict.answered;
+}
+
 void SupervisorCore::Confirmed(uint64_t generation, const DeviceVerdict& verdict) {
   confirming_ = 0;
   verdict_ = verdict;
   last_verdict_ = verdict.text;
   ledger_.Forget(generation);
   if (draft_ && draft_->generation == generation) {
-    draft_->verdict = verdict.text;
-    draft_->verdict_source = verdict.source;
+    FillVerdict(verdict, *draft_);
     draft_->device_bytes_after = ledger_.BytesInUse();
   }
   Push(ReloadEvent::Kind::kConfirmed, generation);
@@ -140,10 +146,9 @@ void SupervisorCore::Overridden(uint64_t generation) {
       "generation {} is not confirmed freed ({}); the next one is admitted all the same, as was "
       "asked for",
       generation, verdict_.text);
+  if (draft_) draft_->overridden = true;  // whichever generation it was
   if (draft_ && draft_->generation == generation) {
-    draft_->overridden = true;
-    draft_->verdict = verdict_.text;
-    draft_->verdict_source = verdict_.source;
+    FillVerdict(verdict_, *draft_);
     draft_->device_bytes_after = ledger_.BytesInUse(generation);
   }
 }

@@ -195,9 +195,12 @@ absl::Status SupervisorCore::Run() {
     const int64_t begun = ipc::MonotonicNs();
     const int64_t deadline = NextDeadline();
     if (absl::Status status = loop_->RunOnce(deadline); !status.ok()) return status;
-    Pump();
+    // Before anything sets a deadline anew: from then on it is its own time.
     NoteStandstill(std::max(begun, deadline));
-    Tick(ipc::MonotonicNs());
+    Pump();
+    const int64_t ticked = ipc::MonotonicNs();
+    Tick(ticked);
+    NoteStandstill(ticked);
     Pump();
   }
   return result_;
@@ -216,8 +219,14 @@ void SupervisorCore::Pump() {
       if (listener_.fd() >= 0) loop_->Forget(listener_.fd());
       listener_ = ipc::ControlListener();  // whoever connects now is refused at once
     }
-    for (const ReloadAction& action : machine_.Handle(event, ipc::MonotonicNs())) {
-      Perform(action);
+    const int64_t handled_ns = ipc::MonotonicNs();
+    for (const ReloadAction& action : machine_.Handle(event, handled_ns)) Perform(action);
+    // Deadlines count from before what was done, which may have stood still.
+    NoteStandstill(handled_ns);
+    // With `overlap` the one that serves may die while the one before it still leaves.
+    if (event.kind == ReloadEvent::Kind::kWorkerExited && !machine_.serves() &&
+        event.generation == machine_.serving_generation()) {
+      StartHold();
     }
   }
 }
@@ -255,7 +264,8 @@ int64_t SupervisorCore::NextDeadline() const {
   const int64_t now = ipc::MonotonicNs();
   int64_t deadline = machine_.deadline_ns();
   if (watcher_) deadline = Sooner(deadline, watcher_->deadline_ns());
-  if (model_watcher_) deadline = Sooner(deadline, model_watcher_->deadline_ns());
+  // Its reads do not belong into a gap.
+  if (model_watcher_ && !Measuring()) deadline = Sooner(deadline, model_watcher_->deadline_ns());
   deadline = Sooner(deadline, helper_.deadline_ns());
   // While it has a question, its answer or its deadline comes first.
   if (helper_.state() != ConfirmHelper::State::kAsked) {
@@ -264,9 +274,8 @@ int64_t SupervisorCore::NextDeadline() const {
   }
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
-  if (machine_.serves()) {
-    deadline = Sooner(deadline, now + kWedgeCheckNs);
-  }
+  // Also so that a standstill is seen long before the deadline that it is about.
+  if (machine_.serves() || machine_.awaits()) deadline = Sooner(deadline, now + kWedgeCheckNs);
   for (const auto& [generation, worker] : workers_) {
     if (worker->hung_up_ns != 0) {
       deadline = Sooner(deadline, std::max(now, worker->hung_up_ns) + kHungUpGraceNs);
@@ -285,7 +294,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
     Push(ReloadEvent::Kind::kTimeout);
   }
   if (watcher_ && now_ns >= watcher_->deadline_ns()) CheckSecrets(now_ns);
-  if (model_watcher_ && model_watcher_->Check(now_ns)) {
+  if (model_watcher_ && !Measuring() && model_watcher_->Check(now_ns)) {
     Push(ReloadEvent::Kind::kReloadRequested, 0, "model");
   }
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();

@@ -99,6 +99,7 @@ class SupervisorCore : private FrontTable::Owner {
   void NotFreed(const ConfirmQuestion& question, const DeviceVerdict& verdict);
   void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
   void Overridden(uint64_t generation);
+  static void FillVerdict(const DeviceVerdict& verdict, ReceiptDraft& draft);
 
   // ---- supervisor_workers.cc: what workers say, and how they end
   WorkerHandle* Worker(uint64_t generation);
@@ -124,7 +125,8 @@ class SupervisorCore : private FrontTable::Owner {
   void FillEvidence(ReceiptDraft& draft) const;
   static void FillExit(const Ended& ended, ReceiptDraft& draft);
   void Append(const ReceiptDraft& draft);
-  void AnswerWaiters(const absl::Status& status);
+  // The receipt that was just written goes with it, or none.
+  void AnswerWaiters(const absl::Status& status, bool with_receipt = false);
   // Those who wait for the reload after this one, too.
   void AnswerAllWaiters(const absl::Status& status);
 
@@ -174,7 +176,7 @@ class SupervisorCore : private FrontTable::Owner {
   uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;
   int64_t awake_since_ns_ = 0;  // the end of the last standstill
-  uint64_t wedged_told_ = 0;  // the generation that was last found wedged: once is enough
+  uint64_t wedged_told_ = 0;    // the generation that was last found wedged: once is enough
   int64_t started_ns_ = 0;
   bool accept_paused_ = false;  // until accept_again_ns_
   int64_t accept_again_ns_ = 0;

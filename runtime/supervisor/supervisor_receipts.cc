@@ -33,11 +33,12 @@ void SupervisorCore::FillExit(const Ended& ended, ReceiptDraft& draft) {
 void SupervisorCore::FillEvidence(ReceiptDraft& draft) const {
   if (draft.verdict != "none") {
     std::string value = draft.verdict;
-    if (!verdict_.detail.empty()) absl::StrAppend(&value, ": ", verdict_.detail);
+    if (!draft.verdict_detail.empty()) absl::StrAppend(&value, ": ", draft.verdict_detail);
     draft.Know("device-freed", value,
-               draft.verdict_source.empty()
-                   ? "nobody could tell"
-                   : absl::StrCat("confirmation helper: ", draft.verdict_source));
+               draft.verdict_source.empty() ? "nobody could tell"
+               : draft.verdict_answered
+                   ? absl::StrCat("confirmation helper: ", draft.verdict_source)
+                   : draft.verdict_source);
   }
   draft.Know("device-peak", absl::StrCat(draft.device_bytes_peak, " bytes"),
              absl::StrCat(draft.device_source, ", sampled every millisecond from CLOSING on"));
@@ -97,8 +98,7 @@ void SupervisorCore::FinishReceipt(const std::string& outcome, const std::string
     draft.exit_kind = "none";
     draft.exit_code = 0;
   } else if (draft.verdict == "none") {
-    draft.verdict = verdict_.text.empty() ? "unknown" : verdict_.text;
-    draft.verdict_source = verdict_.source;
+    FillVerdict(verdict_, draft);
     draft.device_bytes_after = ledger_.BytesInUse();
   }
   // Relaxed: counters.
@@ -112,11 +112,12 @@ void SupervisorCore::FinishReceipt(const std::string& outcome, const std::string
   ended_.clear();
   if (outcome == "swapped") {
     log_->info("Subprocess-based model reload sequence completed successfully");
-    AnswerWaiters(absl::OkStatus());
+    AnswerWaiters(absl::OkStatus(), /*with_receipt=*/true);
   } else if (outcome == "kept-old") {
     log_->error("generation {} serves on: {}", draft.generation, reason);
     AnswerWaiters(
-        absl::AbortedError(absl::StrCat("generation ", draft.generation, " serves on: ", reason)));
+        absl::AbortedError(absl::StrCat("generation ", draft.generation, " serves on: ", reason)),
+        /*with_receipt=*/true);
   }
 }
 
@@ -125,8 +126,8 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   ReceiptDraft draft(generation, draft_ ? draft_->trigger : "worker-death", ipc::MonotonicNs());
   draft.outcome = "failed";
   draft.reason = why;
-  draft.verdict = verdict_.text.empty() ? "unknown" : verdict_.text;
-  draft.verdict_source = verdict_.source;
+  draft.overridden = overridden_.contains(generation);
+  FillVerdict(verdict_, draft);
   draft.device_source = DeviceLedger::source();
   draft.device_bytes_after = ledger_.BytesInUse();
   draft.device_bytes_peak = ledger_.peak_bytes();
@@ -140,8 +141,9 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   Append(draft);
   if (machine_.step() == ipc::ServerState::kStopped) return;  // Stopped() answers
   if (machine_.serves()) return;  // kept-old: that receipt is the answer
-  AnswerWaiters(absl::UnavailableError(
-      absl::StrCat("generation ", generation, " failed, and is being retried: ", why)));
+  AnswerWaiters(absl::UnavailableError(absl::StrCat("generation ", generation,
+                                                    " failed, and is being retried: ", why)),
+                /*with_receipt=*/true);
 }
 
 void SupervisorCore::Append(const ReceiptDraft& draft) {
@@ -156,7 +158,7 @@ void SupervisorCore::AnswerAllWaiters(const absl::Status& status) {
   AnswerWaiters(status);
 }
 
-void SupervisorCore::AnswerWaiters(const absl::Status& status) {
+void SupervisorCore::AnswerWaiters(const absl::Status& status, bool with_receipt) {
   std::vector<Waiter> waiters = std::exchange(waiting_now_, {});
   if (stopped_) {
     waiters.insert(waiters.end(), waiting_next_.begin(), waiting_next_.end());
@@ -168,7 +170,7 @@ void SupervisorCore::AnswerWaiters(const absl::Status& status) {
     envelope.setCall(waiter.call);
     auto reply = envelope.initReloadReply();
     ipc::WriteStatus(status, reply.initError());
-    if (receipts_.has_latest()) reply.setReceipt(receipts_.latest());
+    if (with_receipt && receipts_.has_latest()) reply.setReceipt(receipts_.latest());
     fronts_.Reply(waiter.session, message);
   }
 }

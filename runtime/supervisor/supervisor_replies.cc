@@ -79,8 +79,8 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setReason(CapReason(machine_.reason()));
   to.setGeneration(machine_.serving_generation());
   to.setLive(true);
-  to.setReady(machine_.serves() && state != State::kStopping &&
-              Worker(machine_.serving_generation()) != nullptr);
+  to.setReady(machine_.serves() && wedged_told_ != machine_.serving_generation() &&
+              state != State::kStopping && Worker(machine_.serving_generation()) != nullptr);
   to.setStarted(signature_.has_value());
   to.setSupervisorPid(::getpid());
   if (const WorkerHandle* worker = Worker(machine_.serving_generation())) {

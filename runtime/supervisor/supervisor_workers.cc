@@ -64,6 +64,10 @@ void SupervisorCore::ReadWorker(uint64_t generation, int most) {
     loop_->Forget(worker->socket_fd());
     worker->hung_up_ns = ipc::MonotonicNs();  // its pidfd tells how it ended
     if (!absl::IsUnavailable(status)) {
+      // What could not be read may have told of its arena: nobody can say that it is gone (A27).
+      if (worker->admitted && !worker->ready && !ledger_.Watches(generation)) {
+        ledger_.AddUnwatched(generation, std::string(status.message()));
+      }
       Push(ReloadEvent::Kind::kWorkerFailed, generation, std::string(status.message()));
     }
     return;
@@ -92,8 +96,10 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
       if (worker.AnswersHold(envelope.getCall())) Push(ReloadEvent::Kind::kHeld, generation);
       break;
     case Envelope::CHANNEL_ADDED:
-      // Only the one that serves makes a channel usable; the next one gets it before it serves.
-      if (generation == serve_told_) {
+      // Only the one that serves makes a channel usable; the next one gets it before it serves. So
+      // may one that leaves: its successor was given the channel, too, and may have answered before
+      // it was told to serve.
+      if (generation <= serve_told_) {
         fronts_.ChannelUsable(envelope.getChannelAdded().getChannel());
       } else {
         refused_by_.erase(envelope.getChannelAdded().getChannel());
@@ -257,8 +263,8 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
   } else {
     log_->info("generation {} (pid {}) {}", generation, ended.pid, how);
   }
-  // Nobody answers openChannel any more; the next generation gets every channel.
-  if (generation == serve_told_) {
+  // It answers openChannel no more; every generation after it gets every channel.
+  if (generation <= serve_told_) {
     std::vector<uint64_t> opening;
     for (const auto& [id, channel] : fronts_.channels()) {
       if (channel.open_call != 0) opening.push_back(id);
