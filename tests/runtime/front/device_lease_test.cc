@@ -25,6 +25,7 @@
 #include "baton/retry_after.h"
 #include "ipc/device.h"
 #include "ipc/futex.h"
+#include "runtime/front/arena_leases.h"
 #include "runtime/front/channel_core.h"
 #include "tests/runtime/front/fake_server.h"
 
@@ -176,6 +177,26 @@ TEST_F(DeviceLeases, ClosingIsToldWhatIsHeldAtOnceAndWhenItChanges) {
   server_->SayCloseImports(1);
   ASSERT_TRUE(Heard("closed 1"));
   EXPECT_EQ(Confirm(1), Verdict::kFreed);
+}
+
+TEST(ArenaLeases, WhatCouldNotBeSentIsDueAgainAsItIsThen) {
+  const std::unique_ptr<ipc::Device> device = ipc::CreateHostDevice(kBytes);
+  const std::unique_ptr<ipc::DeviceArena> arena = *device->CreateArena(kBytes, 1);
+  internal::ArenaLeases leases;
+  ASSERT_TRUE(leases.Add(*ipc::ImportHostArena(*arena->Export())));
+  internal::LeasedArena* leased = leases.Acquire(/*channel=*/5, /*serving=*/1).arena;
+  ASSERT_TRUE(leases.StartClosing(1, /*call=*/7));
+  ASSERT_EQ(leases.TakeDue().answers.size(), 1u);
+  EXPECT_TRUE(leases.TakeDue().answers.empty());
+  leases.Release(leased, 5);
+  EXPECT_TRUE(leases.Owe(1));
+  const internal::ArenaLeases::Due due = leases.TakeDue();
+  ASSERT_EQ(due.answers.size(), 1u);
+  EXPECT_EQ(due.answers[0].call, 7u);
+  EXPECT_TRUE(due.answers[0].held.empty());
+  EXPECT_TRUE(leases.Owe(1));
+  EXPECT_EQ(leases.TakeDue().answers.size(), 1u);
+  EXPECT_FALSE(leases.Owe(2));
 }
 
 TEST_F(DeviceLeases, ARefusalSaysWhenToTryAgain) {
