@@ -209,8 +209,8 @@ TEST_F(SecretsLeakTest, A16_NothingThatIsWrittenHoldsASecret) {
   EXPECT_THAT(Leaks(said_), IsEmpty()) << said_;
 }
 
-// Larger than all that a front maps. Only a sanitizer's shadow is: terabytes of address space, of which
-// no byte is the program's.
+// Larger than all that a front maps. Only a sanitizer's shadow is: terabytes of address space, of
+// which no byte is the program's.
 constexpr uint64_t kShadowBytes = uint64_t{64} << 30;
 
 // How often `text` stands in a process's memory; nullopt: it cannot be read.
