@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "ipc/poll_fd.h"
 
@@ -264,16 +265,23 @@ absl::StatusOr<std::optional<ExitStatus>> ChildProcess::TryReap() {
 
 absl::StatusOr<ExitStatus> ChildProcess::Reap(absl::Duration timeout) {
   if (!pidfd_) return absl::FailedPreconditionError("there is no child to reap");
+  const absl::Time deadline = absl::Now() + timeout;
   if (!exit_status_ && !PollFd(pidfd_.get(), POLLIN, timeout)) {
     return absl::DeadlineExceededError(
         absl::StrCat("child ", pid(), " still runs after ", absl::FormatDuration(timeout)));
   }
-  absl::StatusOr<std::optional<ExitStatus>> status = TryReap();
-  if (!status.ok()) return status.status();
-  if (!status->has_value()) {
-    return absl::InternalError(absl::StrCat("child ", pid(), " has ended but cannot be reaped"));
+  for (;;) {
+    absl::StatusOr<std::optional<ExitStatus>> status = TryReap();
+    if (!status.ok()) return status.status();
+    if (status->has_value()) return **status;
+    // It has ended, but whoever traces it (a debugger, strace, a leak checker) has not let go of
+    // it: until then it is not ours to wait for, and nothing tells when it is.
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("child ", pid(), " has ended but is still traced by another process"));
+    }
+    ::poll(nullptr, 0, 1);
   }
-  return **status;
 }
 
 absl::Status ChildProcess::Kill(int signal) {

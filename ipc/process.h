@@ -111,9 +111,11 @@ class ChildProcess {
   // There is a child, and it has not been reaped.
   bool running() const { return pidfd_.valid() && !exit_status_; }
 
-  // nullopt while it runs. After it was reaped, the same answer again.
+  // nullopt while it runs, and while it has ended but is traced (by a
+  // debugger, say) by a process that has not let go of it. After it was reaped,
+  // the same answer again.
   absl::StatusOr<std::optional<ExitStatus>> TryReap();
-  // Waits. DEADLINE_EXCEEDED when the child still runs after `timeout`.
+  // Waits. DEADLINE_EXCEEDED when after `timeout` it would still be nullopt.
   absl::StatusOr<ExitStatus> Reap(absl::Duration timeout);
   // OK also when the child has ended already.
   absl::Status Kill(int signal);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -327,6 +328,46 @@ int ListFds(int first, int second) {
   ::closedir(directory);
   for (int fd : fds) absl::StrAppend(&line, fd, " ");
   return ::write(1, line.data(), line.size()) == static_cast<ssize_t>(line.size()) ? 0 : 1;
+}
+
+// A debugger, strace or a leak checker that has not let go yet: the child is dead, and not ours to
+// reap until it does.
+TEST(ChildProcess, ReapWaitsForATracerToLetGo) {
+  absl::StatusOr<ChildProcess> child = SpawnProcess({.executable = "/bin/sleep", .args = {"1000"}});
+  ASSERT_TRUE(child.ok()) << child.status();
+  int tracing[2];
+  int let_go[2];
+  ASSERT_EQ(::pipe(tracing), 0);
+  ASSERT_EQ(::pipe(let_go), 0);
+  const pid_t tracer = ::fork();
+  if (tracer == 0) {
+    ::close(let_go[1]);
+    const char seized = ::ptrace(PTRACE_SEIZE, child->pid(), nullptr, nullptr) == 0 ? 'y' : 'n';
+    char byte;
+    if (::write(tracing[1], &seized, 1) != 1) ::_exit(1);
+    static_cast<void>(!::read(let_go[0], &byte, 1));
+    ::_exit(0);
+  }
+  char seized = 0;
+  ASSERT_EQ(::read(tracing[0], &seized, 1), 1);
+  if (seized != 'y') {
+    ::kill(tracer, SIGKILL);
+    ::waitpid(tracer, nullptr, 0);
+    GTEST_SKIP() << "nobody may be traced here";
+  }
+  ASSERT_TRUE(child->Kill(SIGKILL).ok());
+  ASSERT_TRUE(PollFd(child->pidfd(), POLLIN, absl::Minutes(1)));
+  const absl::StatusOr<std::optional<ExitStatus>> early = child->TryReap();
+  ASSERT_TRUE(early.ok()) << early.status();
+  EXPECT_FALSE(early->has_value());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(child->Reap(absl::ZeroDuration()).status()));
+  std::thread release([&] { ::close(let_go[1]); });
+  const absl::StatusOr<ExitStatus> reaped = child->Reap(absl::Minutes(1));
+  release.join();
+  ASSERT_TRUE(reaped.ok()) << reaped.status();
+  EXPECT_EQ(reaped->kind, ExitStatus::Kind::kSignalled);
+  ::waitpid(tracer, nullptr, 0);
+  for (const int fd : {tracing[0], tracing[1], let_go[0]}) ::close(fd);
 }
 
 // Says the child's pid on standard output once the child says that it is up.
