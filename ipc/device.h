@@ -31,8 +31,9 @@
 namespace baton::ipc {
 
 // What an owner hands out so that another process can open its arena. On the
-// host device the fd is a memfd; `token` is empty. On cuda the token carries
-// the driver's handle and the fd may be empty.
+// host device the fd is a memfd; `token` is empty. On cuda the token says all
+// (ipc/cuda/arena_token.h), and there is an fd only where memory is exported as
+// one.
 struct ArenaExport {
   UniqueFd fd;
   std::string token;
@@ -50,6 +51,15 @@ class DeviceArena {
   virtual uint64_t bytes() const = 0;
   // May be called more than once; each call gives a descriptor of its own.
   virtual absl::StatusOr<ArenaExport> Export() = 0;
+  // Overwrites it with zeros, so that whoever gets the memory next finds
+  // nothing there. On the host device the kernel does that by itself.
+  virtual absl::Status Scrub() { return absl::OkStatus(); }
+};
+
+// Host memory that a device copies from and to directly, while it lives.
+class HostRegistration {
+ public:
+  virtual ~HostRegistration() = default;
 };
 
 class Device {
@@ -64,6 +74,22 @@ class Device {
   // Copies host bytes to a device address inside an arena of this device.
   // Returns when `from` may be reused.
   virtual absl::Status CopyToDevice(uint64_t to_address, std::span<const std::byte> from) = 0;
+  // The same of a file's bytes, which should be in the page cache. DATA_LOSS
+  // when it ends too early.
+  virtual absl::Status CopyFileToDevice(uint64_t to_address, int fd, uint64_t offset,
+                                        uint64_t bytes) = 0;
+  // And back. Returns when the bytes are there.
+  virtual absl::Status CopyFromDevice(std::span<std::byte> to, uint64_t from_address) = 0;
+  // The large copies are over: whatever was set aside for them may go.
+  virtual void UploadDone() {}
+  // Lets later copies from and (where `writable`) to this memory go without a
+  // bounce. nullptr where the device has no use for that. Cost on a GPU: about
+  // 0.1 s a GiB.
+  virtual absl::StatusOr<std::unique_ptr<HostRegistration>> RegisterHostMemory(
+      std::span<const std::byte> memory, bool writable) {
+    static_cast<void>(memory), static_cast<void>(writable);
+    return nullptr;
+  }
 };
 
 // Front side: another process's arena, mapped for reading.
@@ -73,6 +99,12 @@ class ImportedArena {
   // Bytes as this process sees them; empty where the device is not readable
   // by the CPU.
   virtual std::span<const std::byte> bytes() const = 0;
+  // The same on the device, for a framework in this process; 0 on the host device.
+  virtual uint64_t device_address() const { return 0; }
+  virtual uint64_t size_bytes() const { return bytes().size(); }
+  // The destructor calls a driver, which may take its time or hang: it is not
+  // to run on a thread that anybody waits for.
+  virtual bool closing_may_hang() const { return false; }
   virtual uint64_t generation() const = 0;
 };
 

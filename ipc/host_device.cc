@@ -3,6 +3,7 @@
 // confirmation" in DESIGN.md.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +62,23 @@ absl::Status WriteAt(int fd, uint64_t offset, std::span<const std::byte> from) {
     if (done <= 0) return absl::ErrnoToStatus(errno, "cannot copy to device host");
     offset += static_cast<uint64_t>(done);
     from = from.subspan(static_cast<size_t>(done));
+  }
+  return absl::OkStatus();
+}
+
+// The kernel copies from page cache to page cache: no mapping is touched.
+absl::Status CopyFile(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t bytes) {
+  auto in = static_cast<off_t>(from_offset);
+  if (::lseek(to, static_cast<off_t>(to_offset), SEEK_SET) < 0) {
+    return absl::ErrnoToStatus(errno, "cannot copy to device host");
+  }
+  while (bytes > 0) {
+    constexpr uint64_t kPieceBytes = 64 << 20;
+    const ssize_t done = ::sendfile(to, from, &in, std::min(bytes, kPieceBytes));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return absl::ErrnoToStatus(errno, "cannot copy a file to device host");
+    if (done == 0) return absl::DataLossError("the file ended while it was copied to device host");
+    bytes -= static_cast<uint64_t>(done);
   }
   return absl::OkStatus();
 }
@@ -221,23 +239,48 @@ class HostDevice final : public Device {
   }
 
   absl::Status CopyToDevice(uint64_t to_address, std::span<const std::byte> from) override {
-    auto after = ledger_->arena_by_address.upper_bound(to_address);
-    if (after != ledger_->arena_by_address.begin()) {
-      const auto& [address, arena] = *std::prev(after);
-      const uint64_t offset = to_address - address;
-      if (offset <= arena.bytes && from.size() <= arena.bytes - offset) {
-        if (from.size() >= kCopyThroughFileBytes) return WriteAt(arena.fd, offset, from);
-        if (!from.empty()) {
-          std::memcpy(reinterpret_cast<void*>(to_address), from.data(), from.size());
-        }
-        return absl::OkStatus();
-      }
+    const absl::StatusOr<Place> place = Find(to_address, from.size());
+    if (!place.ok()) return place.status();
+    if (from.size() >= kCopyThroughFileBytes) return WriteAt(place->fd, place->offset, from);
+    if (!from.empty()) {
+      std::memcpy(reinterpret_cast<void*>(to_address), from.data(), from.size());
     }
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a copy of ", from.size(), " bytes to device host does not end up inside an arena"));
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyFileToDevice(uint64_t to_address, int fd, uint64_t offset,
+                                uint64_t bytes) override {
+    const absl::StatusOr<Place> place = Find(to_address, bytes);
+    if (!place.ok()) return place.status();
+    return CopyFile(fd, offset, place->fd, place->offset, bytes);
+  }
+
+  absl::Status CopyFromDevice(std::span<std::byte> to, uint64_t from_address) override {
+    const absl::StatusOr<Place> place = Find(from_address, to.size());
+    if (!place.ok()) return place.status();
+    if (!to.empty()) {
+      std::memcpy(to.data(), reinterpret_cast<const void*>(from_address), to.size());
+    }
+    return absl::OkStatus();
   }
 
  private:
+  struct Place {
+    int fd = -1;
+    uint64_t offset = 0;
+  };
+
+  absl::StatusOr<Place> Find(uint64_t address, uint64_t bytes) const {
+    const auto after = ledger_->arena_by_address.upper_bound(address);
+    if (after != ledger_->arena_by_address.begin()) {
+      const auto& [base, arena] = *std::prev(after);
+      const uint64_t offset = address - base;
+      if (offset <= arena.bytes && bytes <= arena.bytes - offset) return Place{arena.fd, offset};
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("a copy of ", bytes, " bytes to device host does not end up inside an arena"));
+  }
+
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
 };
 

@@ -61,6 +61,7 @@ absl::StatusOr<const Driver*> Driver::Load() {
   }
   BATON_CUDA_DRIVER_FUNCTIONS(BATON_RESOLVE)
 #undef BATON_RESOLVE
+  driver.carries_runtime_ = ::dlsym(library, "cuGetExportTable") != nullptr;
   // Before cuInit, which an old driver may refuse in words of its own.
   if (driver.table_.DriverGetVersion(&driver.version_) != kSuccess ||
       driver.version_ < kOldestDriverVersion) {

@@ -38,6 +38,9 @@ class Driver {
   int version() const { return version_; }
   // "13.0"
   std::string VersionText() const;
+  // Whether NVIDIA's own libraries (cuBLAS, the CUDA runtime) can work on it;
+  // they need more than the table has. A simulated one cannot carry them.
+  bool carries_runtime() const { return carries_runtime_; }
 
   // OK for kSuccess, else "<what>: CUDA_ERROR_..: text" with a fitting code:
   // RESOURCE_EXHAUSTED for kOutOfMemory, UNAVAILABLE for a missing device,
@@ -50,6 +53,7 @@ class Driver {
 
   DriverTable table_;
   int version_ = 0;
+  bool carries_runtime_ = false;
 };
 
 }  // namespace baton::ipc::cuda

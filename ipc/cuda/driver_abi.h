@@ -65,6 +65,7 @@ inline constexpr unsigned kEventDisableTiming = 2;
 
 struct Uuid {  // CUuuid
   unsigned char bytes[16];
+  friend bool operator==(const Uuid&, const Uuid&) = default;
 };
 struct IpcMemHandle {  // CUipcMemHandle
   unsigned char bytes[64];

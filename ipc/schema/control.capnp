@@ -53,13 +53,15 @@ struct Envelope {
 
     # ---- worker -> supervisor
     staged @24 :Staged;
-    ready @25 :ArenaExport;          # uploaded, warmed up; fds: the arena's, if device bytes > 0
+    ready @25 :ArenaExport;          # uploaded, warmed up; on a GPU with the handle to import it by,
+                                     # and the fd of memory that is exported as one
     failed @26 :Error;               # staging or admission failed; the worker exits
     channelAdded @27 :ChannelRef;
     channelRemoved @28 :ChannelRef;
     channelRefused @29 :ChannelRefused;
     held @30 :Void;
-    arena @31 :ArenaExport;          # it has allocated; sent before any model code may touch it; fds: the arena's
+    arena @31 :ArenaExport;          # sent before any model code may touch it: it has allocated (fds: the
+                                     # arena's), or is about to (on a GPU)
 
     # ---- device leases: supervisor -> front, and the front's answers
     generationClosing @32 :GenerationRef; # a drain has begun: take no new lease, answer `leases`
@@ -184,6 +186,7 @@ struct Start {
   generation @1 :UInt64;
   directory @2 :Text;                # model directory
   secretsBytes @3 :UInt64;           # size of the snapshot in the secrets memfd
+  device @4 :Text;                   # in place of the one in config.yaml; empty: that one
 }
 
 struct Admit { capacityBytes @0 :UInt64; }
@@ -197,8 +200,9 @@ struct AddChannel {
 
 struct Staged {
   signature @0 :Signature;
-  deviceBytes @1 :UInt64;
+  deviceBytes @1 :UInt64;            # what its arena will take
   maxRequestBytes @2 :UInt64;
+  deviceTotalBytes @3 :UInt64;       # of the whole device; 0: the supervisor knows better
 }
 
 # What a worker starts from, in the sealed memfd that `start` carries.

@@ -33,6 +33,14 @@ class HeapDevice final : public ipc::Device {
     return absl::OkStatus();
   }
 
+  absl::Status CopyFileToDevice(uint64_t, int, uint64_t, uint64_t) override {
+    return absl::UnimplementedError("use CopyToDevice");
+  }
+  absl::Status CopyFromDevice(std::span<std::byte> to, uint64_t from_address) override {
+    std::memcpy(to.data(), reinterpret_cast<const void*>(from_address), to.size());
+    return absl::OkStatus();
+  }
+
   // A zeroed region that replaces the one before.
   DeviceRegion Region(uint64_t bytes) {
     memory_.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
