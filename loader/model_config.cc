@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "ipc/open_device.h"
 #include "loader/backends.h"
 #include "loader/config_node.h"
 #include "loader/file_reader.h"
@@ -56,11 +57,17 @@ absl::Status ReadModelName(const ConfigNode& node, std::string& name) {
 
 absl::Status ReadDevice(const ConfigNode& node, std::string& device) {
   absl::Status read = Assign(node.Text(), device);
-  if (!read.ok() || device == "host") return read;
-  uint32_t index = 0;
-  const bool is_cuda = device.starts_with("cuda:") && device.size() > 5 &&
-                       absl::ascii_isdigit(device[5]) && absl::SimpleAtoi(device.substr(5), &index);
-  return is_cuda ? absl::OkStatus() : node.Error("expected host, or cuda:N with a number N");
+  if (!read.ok() || ipc::ParseDeviceName(device).ok()) return read;
+  return node.Error("expected host, or cuda:N with a number N");
+}
+
+absl::Status ReadTransport(const ConfigNode& node, std::optional<ipc::cuda::Transport>& transport) {
+  const std::string choices[] = {"auto", "ipc", "vmm"};
+  const absl::StatusOr<std::string> choice = node.Choice(choices);
+  if (!choice.ok()) return choice.status();
+  if (*choice == "ipc") transport = ipc::cuda::Transport::kIpc;
+  if (*choice == "vmm") transport = ipc::cuda::Transport::kVmm;
+  return absl::OkStatus();
 }
 
 absl::Status ReadShape(const ConfigNode& node, std::vector<int64_t>& shape) {
@@ -204,6 +211,10 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
       {"loader",
        [&](const ConfigNode& node) { return Assign(node.Choice(loaders), config.loader); }},
       {"device", [&](const ConfigNode& node) { return ReadDevice(node, config.device); }},
+      {"device_transport",
+       [&](const ConfigNode& node) { return ReadTransport(node, config.device_transport); }},
+      {"scrub_device_memory",
+       [&](const ConfigNode& node) { return Assign(node.Bool(), config.scrub_device_memory); }},
       {"file",
        [&](const ConfigNode& node) {
          deferred.file = node;

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 
 #include "baton/tensor.h"
+#include "ipc/cuda/arena_token.h"
 
 namespace baton::loader {
 
@@ -41,11 +42,14 @@ struct ReloadPolicy {
 };
 
 struct ModelConfig {
-  std::string directory;               // absolute
-  std::string text;                    // of config.yaml, as it was read
-  std::string name;                    // defaults to the directory's name
-  std::string loader;                  // "native", "onnx", "dense"
-  std::string device = "host";         // "host", "cuda:0"
+  std::string directory;        // absolute
+  std::string text;             // of config.yaml, as it was read
+  std::string name;             // defaults to the directory's name
+  std::string loader;           // "native", "onnx", "dense"
+  std::string device = "host";  // "host", "cuda:0"
+  // How fronts get at memory on a GPU; nullopt: as the GPU can.
+  std::optional<ipc::cuda::Transport> device_transport;
+  bool scrub_device_memory = false;    // cleared before it is freed, where a worker ends in order
   std::string file;                    // library, .onnx or .safetensors, absolute
   std::optional<Signature> signature;  // where the loader does not know it
   uint64_t max_request_bytes = 0;      // 0: as the channel's arena allows

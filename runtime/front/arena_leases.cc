@@ -22,7 +22,7 @@ void ArenaLeases::NoteNewest() {
 
 bool ArenaLeases::Add(std::unique_ptr<ipc::ImportedArena> arena) {
   const std::lock_guard lock(mutex_);
-  if (Find(arena->generation()) != nullptr) return false;
+  if (Find(arena->generation()) != nullptr || leaving_.contains(arena->generation())) return false;
   arenas_.push_back(std::unique_ptr<LeasedArena>(new LeasedArena(std::move(arena))));
   NoteNewest();
   return true;
@@ -30,7 +30,12 @@ bool ArenaLeases::Add(std::unique_ptr<ipc::ImportedArena> arena) {
 
 bool ArenaLeases::Maps(uint64_t generation) const {
   const std::lock_guard lock(mutex_);
-  return Find(generation) != nullptr;
+  return Find(generation) != nullptr || leaving_.contains(generation);
+}
+
+void ArenaLeases::Unmapped(uint64_t generation) {
+  const std::lock_guard lock(mutex_);
+  leaving_.erase(generation);
 }
 
 bool ArenaLeases::StartClosing(uint64_t generation, uint64_t call) {
@@ -75,25 +80,22 @@ bool ArenaLeases::Owe(uint64_t generation) {
 
 ArenaLeases::Due ArenaLeases::TakeDue() {
   Due due;
-  Arenas free;
-  {
-    const std::lock_guard lock(mutex_);
-    for (size_t i = arenas_.size(); i-- > 0;) {
-      LeasedArena& arena = *arenas_[i];
-      if (arena.close_asked_ && arena.held_.empty()) {
-        due.closed.push_back(arena.generation());
-        free.push_back(std::move(arenas_[i]));
-        arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
-      } else if (std::exchange(arena.owed_, false)) {
-        due.answers.push_back(
-            {.call = arena.call_, .generation = arena.generation(), .held = arena.held_});
-      }
+  const std::lock_guard lock(mutex_);
+  for (size_t i = arenas_.size(); i-- > 0;) {
+    LeasedArena& arena = *arenas_[i];
+    if (arena.close_asked_ && arena.held_.empty()) {
+      leaving_.insert(arena.generation());
+      due.leaving.push_back(std::move(arenas_[i]));
+      arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
+    } else if (std::exchange(arena.owed_, false)) {
+      due.answers.push_back(
+          {.call = arena.call_, .generation = arena.generation(), .held = arena.held_});
     }
   }
-  return due;  // `free` goes first: what is called closed is unmapped
+  return due;
 }
 
-void ArenaLeases::ServerGone() {
+ArenaLeases::Arenas ArenaLeases::ServerGone() {
   Arenas free;
   const std::lock_guard lock(mutex_);
   gone_ = true;
@@ -102,6 +104,7 @@ void ArenaLeases::ServerGone() {
   std::move(leased, arenas_.end(), std::back_inserter(free));
   arenas_.erase(leased, arenas_.end());
   NoteNewest();
+  return free;
 }
 
 void ArenaLeases::Abandon() {
@@ -134,8 +137,8 @@ ArenaLeases::Acquired ArenaLeases::Acquire(uint64_t channel, uint64_t serving) {
   return acquired;
 }
 
-bool ArenaLeases::Release(LeasedArena* arena, uint64_t channel) {
-  std::unique_ptr<LeasedArena> last;  // unmapped after the mutex
+ArenaLeases::Released ArenaLeases::Release(LeasedArena* arena, uint64_t channel) {
+  Released released;
   const std::lock_guard lock(mutex_);
   const auto held = std::ranges::find(arena->held_, channel, &HeldLeases::channel);
   if (--held->count == 0) {
@@ -143,17 +146,18 @@ bool ArenaLeases::Release(LeasedArena* arena, uint64_t channel) {
     arena->held_.pop_back();
   }
   if (gone_) {
-    if (!arena->held_.empty()) return false;
+    if (!arena->held_.empty()) return released;
     const auto own = std::ranges::find(arenas_, arena, &std::unique_ptr<LeasedArena>::get);
-    last = std::move(*own);
+    released.last = std::move(*own);
     arenas_.erase(own);
-    return false;
+    return released;
   }
   // SYNC: leases_closing. Either the look at what is held comes after this, or
   // the flag is found by the next one, which the caller asks for.
-  if (arena->call_ == 0 && !arena->close_asked_) return false;
+  if (arena->call_ == 0 && !arena->close_asked_) return released;
   arena->owed_ = true;
-  return true;
+  released.tell = true;
+  return released;
 }
 
 }  // namespace baton::internal

@@ -3,8 +3,8 @@
 // Thread safety: Acquire, Release and newest() may be called from any thread;
 // everything else belongs to the session's thread. One short mutex orders
 // them all: a lease is either in what TakeDue tells, or refused, or its end
-// is told later. No function makes a system call in steady state; the two
-// that end a mapping do (TakeDue, Release after the server's end).
+// is told later. No function makes a system call; mappings are ended by who
+// asks for them to be, with what is handed out for that.
 //
 // Invariants
 // 1. An arena is mapped for as long as a lease of it lives, whatever else ends.
@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,9 @@ class LeasedArena {
  public:
   uint64_t generation() const { return arena_->generation(); }
   std::span<const std::byte> bytes() const { return arena_->bytes(); }
+  uint64_t device_address() const { return arena_->device_address(); }
+  uint64_t size_bytes() const { return arena_->size_bytes(); }
+  bool closing_may_hang() const { return arena_->closing_may_hang(); }
 
  private:
   friend class ArenaLeases;
@@ -53,6 +57,8 @@ class LeasedArena {
 
 class ArenaLeases {
  public:
+  using Arenas = std::vector<std::unique_ptr<LeasedArena>>;
+
   struct Answer {
     uint64_t call = 0;
     uint64_t generation = 0;
@@ -60,7 +66,7 @@ class ArenaLeases {
   };
   struct Due {
     std::vector<Answer> answers;
-    std::vector<uint64_t> closed;  // generations that are not mapped any more
+    Arenas leaving;  // to be unmapped by letting them go; then say Unmapped
   };
   struct Acquired {
     LeasedArena* arena = nullptr;
@@ -69,6 +75,7 @@ class ArenaLeases {
 
   // Takes over a new arena. False when there is one of its generation already.
   bool Add(std::unique_ptr<ipc::ImportedArena> arena);
+  // True until Unmapped was said.
   bool Maps(uint64_t generation) const;
   // No new leases; `call` (0: nobody asked) is owed an answer now, and one
   // whenever what it said has changed. False when nothing of it is mapped.
@@ -80,28 +87,34 @@ class ArenaLeases {
   // An answer that TakeDue gave could not be sent: it is due again, with what
   // is held then. False when nothing of it is mapped.
   bool Owe(uint64_t generation);
-  // Unmaps what can go, then says what is to be told.
+  // What can go, and what is to be told.
   Due TakeDue();
+  // An arena that TakeDue has given is not mapped any more.
+  void Unmapped(uint64_t generation);
   // Nobody is left to be told: no more leases, arenas go with their last one.
-  void ServerGone();
+  // Gives those that are not leased, to be let go.
+  [[nodiscard]] Arenas ServerGone();
   // In a fork the mappings are not there, and something else may be.
   void Abandon();
 
   // Of generation `serving` if that is open, else of the newest one.
   Acquired Acquire(uint64_t channel, uint64_t serving);
-  // True when the session's thread has something to tell.
-  bool Release(LeasedArena* arena, uint64_t channel);
+  struct Released {
+    bool tell = false;                  // the session's thread has something to tell
+    std::unique_ptr<LeasedArena> last;  // to be let go: nobody is left to be told
+  };
+  [[nodiscard]] Released Release(LeasedArena* arena, uint64_t channel);
 
   // The newest generation that is mapped to stay; 0: none.
   uint64_t newest() const { return newest_.load(std::memory_order_acquire); }
 
  private:
-  using Arenas = std::vector<std::unique_ptr<LeasedArena>>;
   LeasedArena* Find(uint64_t generation) const;
   void NoteNewest();
 
   mutable std::mutex mutex_;
-  Arenas arenas_;  // guarded by mutex_
+  Arenas arenas_;               // guarded by mutex_
+  std::set<uint64_t> leaving_;  // given by TakeDue, not unmapped yet; guarded by mutex_
   bool gone_ = false;
   std::atomic<uint64_t> newest_{0};
 };

@@ -36,6 +36,12 @@ void DeviceLease::Reset() {
 
 uint64_t DeviceLease::generation() const { return arena_ == nullptr ? 0 : arena_->generation(); }
 
+uint64_t DeviceLease::device_address() const {
+  return arena_ == nullptr || session_->forked() ? 0 : arena_->device_address();
+}
+
+uint64_t DeviceLease::size_bytes() const { return arena_ == nullptr ? 0 : arena_->size_bytes(); }
+
 std::span<const std::byte> DeviceLease::bytes() const {
   if (arena_ == nullptr || session_->forked()) return {};
   return arena_->bytes();

@@ -9,27 +9,21 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "capnp/message.h"
 
-#include "ipc/crash_point.h"
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "ipc/schema/control.capnp.h"
 #include "ipc/schema_convert.h"
-#include "runtime/front/hold.h"
 
 namespace baton::internal {
 namespace {
 
 namespace schema = ipc::schema;
 
-// Channels that one answer names; what others lease is added to the last. A
-// packet has room for no more than some thousands.
-constexpr size_t kMaxLeaseEntries = 1024;
 // How often it is looked whether a generation that is closing is gone, where
 // nobody would say so; and how soon what could not be sent is sent again.
 constexpr int kReapedPollMs = 20;
@@ -148,6 +142,7 @@ Session::~Session() {
     static_cast<void>(new ipc::Segment(std::move(status_page_)));
     static_cast<void>(new ipc::Segment(std::move(worker_page_)));
     leases_.Abandon();
+    device_thread_.Abandon();
     return;
   }
   if (thread_.joinable() && thread_.get_id() == std::this_thread::get_id()) {
@@ -209,6 +204,7 @@ bool Session::Turn() {
     // Before the look at what is due: what comes after it signals again.
     ipc::DrainEventFd(wake_.get());
     if (stopping_) return false;
+    for (const DeviceThread::Job& done : device_thread_.TakeDone()) done();
     SendDue();
   } else if (unsent_) {
     SendDue();
@@ -230,7 +226,8 @@ void Session::MarkGone() {
   event_word_.fetch_add(1, std::memory_order_release);
   ipc::FutexWakeAll(&event_word_);
   // Nobody is left who would close them for the next generation.
-  leases_.ServerGone();
+  for (std::unique_ptr<LeasedArena>& arena : leases_.ServerGone()) LetGo(std::move(arena), [] {});
+  device_thread_.Discard();
   closing_generation_.store(0, std::memory_order_release);
   const std::lock_guard lock(mutex_);
   for (auto& [call, pending] : pending_) {
@@ -266,168 +263,6 @@ void Session::Handle(ipc::ControlMessage message) {
     default:
       break;  // answers that nobody waits for
   }
-}
-
-void Session::Import(ipc::ControlMessage message) {
-  const schema::ArenaExport::Reader reader = message.envelope().getImportArena();
-  const uint64_t generation = reader.getGeneration();
-  absl::Status status = absl::OkStatus();
-  BATON_CRASH_POINT("front.importing");
-  if (BATON_FAIL_POINT("front.import")) {
-    status = absl::InternalError("failed at front.import");
-  } else if (message.fd_count() > 0) {
-    absl::StatusOr<std::unique_ptr<ipc::ImportedArena>> arena =
-        ipc::ImportHostArena({.fd = message.TakeFd(0),
-                              .token = "",
-                              .bytes = reader.getBytes(),
-                              .generation = generation});
-    if (!arena.ok()) {
-      status = arena.status();
-    } else if (!leases_.Add(*std::move(arena))) {
-      status = absl::AlreadyExistsError(
-          absl::StrCat("the arena of generation ", generation, " is mapped already"));
-    }
-  }
-  capnp::MallocMessageBuilder answer;
-  auto imported = answer.initRoot<schema::Envelope>().initImported();
-  imported.setGeneration(generation);
-  ipc::WriteStatus(status, imported.initError());
-  static_cast<void>(Send(answer));
-}
-
-// ---- Leases ------------------------------------------------------------------------------------
-
-void Session::StartClosing(uint64_t call, uint64_t generation) {
-  if (call != 0) {
-    BATON_CRASH_POINT("front.answering_leases");
-    if (BATON_FAIL_POINT("front.leases")) return;  // as one that hangs
-  }
-  if (!leases_.StartClosing(generation, call) && call != 0) {
-    unsent_answers_.push_back({.call = call, .generation = generation, .held = {}});
-  }
-  SendDue();
-  Note(GenerationEvent::kClosing, generation);
-}
-
-void Session::KeepGeneration(uint64_t generation) {
-  leases_.Keep(generation);
-  Note(GenerationEvent::kKept, generation);
-}
-
-void Session::CloseImports(uint64_t generation) {
-  BATON_CRASH_POINT("front.closing_imports");
-  if (BATON_FAIL_POINT("front.close_imports")) return;  // as one that hangs
-  if (!leases_.AskToClose(generation)) {
-    unsent_closed_.push_back(generation);
-    SendDue();
-    return;
-  }
-  // Where its worker has died there was no word of it before.
-  Note(GenerationEvent::kClosing, generation);
-  SendDue();
-}
-
-void Session::SendDue() {
-  ArenaLeases::Due due = leases_.TakeDue();
-  std::vector<ArenaLeases::Answer> answers = std::exchange(unsent_answers_, {});
-  std::move(due.answers.begin(), due.answers.end(), std::back_inserter(answers));
-  std::vector<uint64_t> closed = std::exchange(unsent_closed_, {});
-  closed.insert(closed.end(), due.closed.begin(), due.closed.end());
-  // What the server has no room for now stays owed. Where it is gone the socket says so, too.
-  unsent_ = false;
-  for (ArenaLeases::Answer& answer : answers) {
-    // One wait for a server that does not read is enough.
-    if (!unsent_ && SendLeases(answer).ok()) continue;
-    unsent_ = true;
-    if (!leases_.Owe(answer.generation)) unsent_answers_.push_back(std::move(answer));
-  }
-  for (const uint64_t generation : closed) {
-    if (!unsent_ && SendImportsClosed(generation).ok()) {
-      Note(GenerationEvent::kClosed, generation);
-      continue;
-    }
-    unsent_ = true;
-    unsent_closed_.push_back(generation);
-  }
-}
-
-absl::Status Session::SendLeases(const ArenaLeases::Answer& answer) {
-  capnp::MallocMessageBuilder message;
-  auto envelope = message.initRoot<schema::Envelope>();
-  envelope.setCall(answer.call);
-  auto leases = envelope.initLeases();
-  leases.setGeneration(answer.generation);
-  const auto entries = static_cast<unsigned>(std::min(answer.held.size(), kMaxLeaseEntries));
-  auto held = leases.initHeld(entries);
-  for (size_t i = 0; i < answer.held.size(); ++i) {
-    auto entry = held[std::min(static_cast<unsigned>(i), entries - 1)];
-    entry.setChannel(answer.held[i].channel);
-    entry.setCount(entry.getCount() + answer.held[i].count);
-  }
-  return Send(message);
-}
-
-absl::Status Session::SendImportsClosed(uint64_t generation) {
-  capnp::MallocMessageBuilder message;
-  message.initRoot<schema::Envelope>().initImportsClosed().setGeneration(generation);
-  return Send(message);
-}
-
-void Session::Note(GenerationEvent event, uint64_t generation) {
-  const bool closing = event == GenerationEvent::kClosing;
-  const bool changed =
-      closing ? closing_.insert(generation).second : closing_.erase(generation) > 0;
-  if (!changed) return;
-  closing_generation_.store(closing_.empty() ? 0 : *closing_.begin(), std::memory_order_release);
-  notices_.push_back({.event = event, .generation = generation});
-}
-
-void Session::NoteReaped() {
-  if (closing_.empty()) return;
-  const uint64_t reaped = status_page().reaped_generation.load(std::memory_order_acquire);
-  const std::set<uint64_t> closing = closing_;
-  for (const uint64_t generation : closing) {
-    if (generation <= reaped && !leases_.Maps(generation)) {
-      Note(GenerationEvent::kClosed, generation);
-    }
-  }
-}
-
-absl::StatusOr<DeviceLease> Session::Lease(std::shared_ptr<Session> session, uint64_t channel) {
-  if (!session->options_.import_device) {
-    return absl::FailedPreconditionError(
-        "this front maps no device memory: attach with FrontOptions::import_device");
-  }
-  const uint64_t serving = session->status_page().generation.load(std::memory_order_acquire);
-  const ArenaLeases::Acquired acquired = session->leases_.Acquire(channel, serving);
-  if (acquired.arena == nullptr) return session->NotLeased(acquired.closing);
-  return DeviceLease(std::move(session), acquired.arena, channel);
-}
-
-absl::Status Session::NotLeased(uint64_t closing) const {
-  if (gone()) return absl::UnavailableError(absl::StrCat("server '", server_, "' has ended"));
-  const auto state =
-      static_cast<ipc::ServerState>(status_page().state.load(std::memory_order_acquire));
-  const std::string where =
-      absl::StrCat("server '", server_, "' (", std::string(ipc::ServerStateName(state)), ")");
-  const int64_t now = ipc::MonotonicNs();
-  const std::optional<Hold> hold = ReadHold(status_page(), now);
-  const std::string when =
-      hold ? absl::StrCat("retry in ", (hold->until_ns - now) / 1'000'000 + 1, " ms")
-           : std::string("retry when Front::imported_generation has changed");
-  absl::Status status = absl::UnavailableError(
-      closing != 0 ? absl::StrCat("generation ", closing, " of ", where,
-                                  " is closing and gives no more leases: ", when)
-                   : absl::StrCat("no device arena of ", where,
-                                  " is mapped here, or its model has none: ", when));
-  if (hold) SetRetryAfter(status, hold->until_ns - now);
-  return status;
-}
-
-void Session::ReturnLease(LeasedArena* arena, uint64_t channel) {
-  // In a fork it is the parent's lease.
-  if (forked()) return;
-  if (leases_.Release(arena, channel)) ipc::SignalEventFd(wake_.get());
 }
 
 // ---- Calls -------------------------------------------------------------------------------------

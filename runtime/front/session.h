@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,10 +29,12 @@
 #include "baton/options.h"
 #include "baton/tensor.h"
 #include "ipc/control_socket.h"
+#include "ipc/eventfd.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
 #include "ipc/segment.h"
 #include "runtime/front/arena_leases.h"
+#include "runtime/front/device_thread.h"
 
 namespace baton::internal {
 
@@ -113,6 +116,9 @@ class Session {
   bool Turn();
   void Handle(ipc::ControlMessage message);
   void Import(ipc::ControlMessage message);
+  void Imported(uint64_t generation, absl::StatusOr<std::unique_ptr<ipc::ImportedArena>> arena);
+  void Imported(uint64_t generation, const absl::Status& status);
+  void LetGo(std::unique_ptr<LeasedArena> arena, std::function<void()> unmapped);
   void StartClosing(uint64_t call, uint64_t generation);
   void KeepGeneration(uint64_t generation);
   void CloseImports(uint64_t generation);
@@ -147,6 +153,9 @@ class Session {
   // Of generations that are not mapped: still to be told. The thread's.
   std::vector<ArenaLeases::Answer> unsent_answers_;
   std::vector<uint64_t> unsent_closed_;
+  // On their way on the device thread; asked meanwhile to be closed. The thread's.
+  std::set<uint64_t> importing_;
+  std::set<uint64_t> close_when_imported_;
   bool unsent_ = false;        // something could not be sent: again soon. The thread's
   bool* destroyed_ = nullptr;  // set where the thread itself ends *this; the thread's
 
@@ -158,6 +167,8 @@ class Session {
   ipc::UniqueFd wake_;  // eventfd: leases to tell of, or the end
   std::atomic<bool> stopping_{false};
   std::thread thread_;
+  // After wake_, which it signals; what it has still to do may outlive *this.
+  DeviceThread device_thread_{[this] { ipc::SignalEventFd(wake_.get()); }};
   ipc::UniqueFd life_;
   std::optional<ipc::ChildProcess> own_server_;
 };

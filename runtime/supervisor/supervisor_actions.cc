@@ -225,11 +225,13 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
     machine_.set_policy(config->reload);
     config_.reload = config->reload;
     config_.device_capacity_bytes = config->device_capacity_bytes;
+    if (options_.device.empty()) config_.device = config->device;
     if (config->reload.watch != model_watcher_.has_value()) WatchModel();
   }
   spec.executable = options_.worker_executable;
   spec.server = folder_.name();
   spec.directory = config_.directory;
+  spec.device = options_.device;
   spec.generation = generation;
   spec.worker_page_fd = pages_.worker_fd_writable();
   spec.doorbell_fd = pages_.doorbell_fd();
@@ -267,7 +269,8 @@ StrategyChoice SupervisorCore::Strategy(const WorkerHandle& successor) const {
 }
 
 uint64_t SupervisorCore::DeviceCapacityBytes() const {
-  return config_.device_capacity_bytes != 0 ? config_.device_capacity_bytes : TotalMemoryBytes();
+  if (config_.device_capacity_bytes != 0) return config_.device_capacity_bytes;
+  return device_total_bytes_ != 0 ? device_total_bytes_ : TotalMemoryBytes();
 }
 
 void SupervisorCore::Admit(uint64_t generation) {

@@ -9,6 +9,7 @@
 
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
+#include "ipc/open_device.h"
 #include "ipc/segment.h"
 #include "runtime/executable_path.h"
 
@@ -41,19 +42,14 @@ int64_t Sooner(int64_t a, int64_t b) {
   return std::min(a, b);
 }
 
-absl::Status CheckDevice(const std::string& device) {
-  if (device == "host") return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("there is no device '", device, "' in this build: write `device: host`"));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SupervisorCore>> SupervisorCore::Create(SupervisorOptions options) {
   absl::StatusOr<loader::ModelConfig> config = loader::LoadModelConfig(options.directory);
   if (!config.ok()) return config.status();
   if (!options.device.empty()) config->device = options.device;
-  if (absl::Status device = CheckDevice(config->device); !device.ok()) return device;
+  // Whether there is such a device the first worker finds out: no driver is loaded here.
+  if (auto device = ipc::ParseDeviceName(config->device); !device.ok()) return device.status();
   if (options.name.empty()) options.name = config->name;
   if (options.worker_executable.empty()) {
     absl::StatusOr<std::string> worker = FindExecutable("baton-worker");

@@ -114,6 +114,7 @@ class SupervisorCore : private FrontTable::Owner {
   void Staged(const WorkerHandle& worker);
   absl::Status WorkerArena(WorkerHandle& worker, ipc::ControlMessage& message);
   absl::Status WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message);
+  static absl::Status TakeHandle(WorkerHandle& worker, ipc::ControlMessage& message);
   void WorkerEnded(uint64_t generation);
   uint64_t ReapedUpTo() const;
   Orphans::Owner OrphansOwner();
@@ -172,6 +173,7 @@ class SupervisorCore : private FrontTable::Owner {
 
   std::optional<Signature> signature_;  // of every generation, once one has served
   uint64_t max_request_bytes_ = 0;
+  uint64_t device_total_bytes_ = 0;  // as the last worker that was staged says; 0: the host's
   uint64_t last_spawned_ = 0;
   uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "ipc/cuda/arena_token.h"
 #include "ipc/futex.h"
 #include "ipc/redact.h"
 #include "ipc/schema_convert.h"
@@ -159,6 +160,8 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
   worker.signature = *std::move(signature);
   worker.max_request_bytes = staged.getMaxRequestBytes();
   worker.device_bytes = staged.getDeviceBytes();
+  worker.device_total_bytes = staged.getDeviceTotalBytes();
+  device_total_bytes_ = worker.device_total_bytes;
   // It counts as staged when it has mapped them all: mapping belongs to the time in which the
   // worker before it still serves, and so does finding out that it cannot.
   for (const auto& [id, channel] : fronts_.channels()) {
@@ -195,7 +198,7 @@ absl::Status SupervisorCore::WorkerArena(WorkerHandle& worker, ipc::ControlMessa
   const auto arena = message.envelope().getArena();
   const uint64_t generation = worker.generation();
   // A second arena would be one that nobody watches.
-  if (!worker.admitted || worker.ready || worker.arena.fd) {
+  if (!worker.admitted || worker.ready || worker.arena.bytes != 0) {
     return absl::InvalidArgumentError("it told of an arena when nobody had asked");
   }
   worker.arena.fd = message.TakeFd(0);
@@ -208,7 +211,7 @@ absl::Status SupervisorCore::WorkerArena(WorkerHandle& worker, ipc::ControlMessa
     watched = absl::InvalidArgumentError("it told of an arena that is not its own");
   } else {
     ipc::ArenaExport copy;
-    copy.fd.reset(::fcntl(worker.arena.fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (worker.arena.fd) copy.fd.reset(::fcntl(worker.arena.fd.get(), F_DUPFD_CLOEXEC, 0));
     copy.token = worker.arena.token;
     copy.bytes = worker.arena.bytes;
     copy.generation = generation;
@@ -218,6 +221,25 @@ absl::Status SupervisorCore::WorkerArena(WorkerHandle& worker, ipc::ControlMessa
   // its worker has ended (A27).
   if (!watched.ok()) ledger_.AddUnwatched(generation, std::string(watched.message()));
   return watched;
+}
+
+// What fronts are to import a GPU's memory by; it was told of before it was there. That it names
+// the device and the process which are watched is all that is believed of it.
+absl::Status SupervisorCore::TakeHandle(WorkerHandle& worker, ipc::ControlMessage& message) {
+  if (worker.arena.token.empty()) return absl::OkStatus();
+  const auto token = message.envelope().getReady().getToken();
+  const absl::StatusOr<ipc::cuda::ArenaToken> handed =
+      ipc::cuda::ParseArenaToken({reinterpret_cast<const char*>(token.begin()), token.size()});
+  if (!handed.ok()) return handed.status();
+  const absl::StatusOr<ipc::cuda::ArenaToken> told = ipc::cuda::ParseArenaToken(worker.arena.token);
+  if (!told.ok()) return told.status();
+  if (handed->owner != told->owner || handed->device_uuid != told->device_uuid ||
+      handed->bytes != told->bytes || handed->generation != told->generation) {
+    return absl::InvalidArgumentError("it is ready with another device arena than it told of");
+  }
+  worker.arena.token.assign(reinterpret_cast<const char*>(token.begin()), token.size());
+  if (message.fd_count() > 0) worker.arena.fd = message.TakeFd(0);
+  return absl::OkStatus();
 }
 
 absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessage& message) {
@@ -231,6 +253,7 @@ absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessa
   if (ready.getBytes() != worker.arena.bytes) {
     return absl::InvalidArgumentError("it is ready with another arena than it told of");
   }
+  if (absl::Status handed = TakeHandle(worker, message); !handed.ok()) return handed;
   worker.ready = true;
   worker.arena.generation = worker.generation();
   if (draft_) log_->info("Successfully loaded model from subprocess");

@@ -70,6 +70,7 @@ absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSp
         start.setServer(spec.server);
         start.setGeneration(spec.generation);
         start.setDirectory(spec.directory);
+        start.setDevice(spec.device);
         start.setSecretsBytes(secrets->bytes);
       },
       {spec.worker_page_fd, spec.doorbell_fd, secrets->fd.get(), spec.life_fd});

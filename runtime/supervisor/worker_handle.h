@@ -35,6 +35,7 @@ struct WorkerSpec {
   std::string executable;
   std::string server;
   std::string directory;
+  std::string device;  // in place of the one in config.yaml; empty: that one
   uint64_t generation = 0;
   int worker_page_fd = -1;
   int doorbell_fd = -1;
@@ -91,6 +92,7 @@ class WorkerHandle {
   Signature signature;
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
+  uint64_t device_total_bytes = 0;  // of the whole device; 0: not its to say
   ipc::ArenaExport arena;  // from `arena`; its fd is invalid when there is none
   int64_t hung_up_ns = 0;  // when its socket ended; 0: it has not
 

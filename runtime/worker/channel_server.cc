@@ -20,6 +20,7 @@
 #include "ipc/ring.h"
 #include "ipc/segment.h"
 #include "runtime/worker/response_writer.h"
+#include "spdlog/spdlog.h"
 
 namespace baton::runtime {
 namespace {
@@ -79,6 +80,7 @@ class ChannelServerImpl final : public ChannelServer {
   absl::Status Begin(uint64_t generation) override;
   bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
+  void UseDevice(ipc::Device* device) override;
 
  private:
   // Every token that a channel can have, by its low bits.
@@ -116,6 +118,7 @@ class ChannelServerImpl final : public ChannelServer {
   const uint64_t channel_;
   ipc::Segment submission_;
   ipc::Segment completion_;
+  std::unique_ptr<ipc::HostRegistration> registrations_[2];
   const ipc::SegmentView submission_view_;
   const ipc::SegmentView completion_view_;
   ipc::UniqueFd event_;
@@ -131,6 +134,22 @@ class ChannelServerImpl final : public ChannelServer {
   uint64_t check_cancelled_until_ = 0;
   bool check_cancelled_ = false;
 };
+
+void ChannelServerImpl::UseDevice(ipc::Device* device) {
+  for (auto& registration : registrations_) registration.reset();
+  if (device == nullptr) return;
+  const std::span<const std::byte> memory[] = {{submission_.data(), submission_.bytes()},
+                                               {completion_.data(), completion_.bytes()}};
+  for (size_t i = 0; i < 2; ++i) {
+    auto registered = device->RegisterHostMemory(memory[i], /*writable=*/i == 1);
+    if (registered.ok()) {
+      registrations_[i] = *std::move(registered);
+    } else {
+      spdlog::info("channel {}: copies to and from the device go through a bounce buffer: {}",
+                   channel_, std::string(registered.status().message()));
+    }
+  }
+}
 
 absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   ipc::WorkerState& state = worker();

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"
@@ -57,6 +58,10 @@ class ChannelServer {
   // Updates the counters, heartbeat and busy_since_ns of `page`. No
   // allocation, no syscall in steady state (unless the front sleeps).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
+
+  // Has `device` copy from and to both segments without a bounce; nullptr: no
+  // more. A device that cannot is slower, and that is all.
+  virtual void UseDevice(ipc::Device* device) = 0;
 
   // Whether a request waits. Cheap: one load of a line that only the front
   // writes.

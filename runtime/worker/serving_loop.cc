@@ -28,6 +28,11 @@ std::optional<Command> ServingLoop::WaitForAdmission() {
   return std::exchange(admission_, std::nullopt);
 }
 
+void ServingLoop::UseDevice(ipc::Device* device) {
+  device_ = device;
+  for (Channel& channel : channels_) channel.server->UseDevice(device);
+}
+
 void ServingLoop::Run(loader::Model& model) {
   for (;;) {
     if (commands_.pending()) ApplyCommands();
@@ -69,6 +74,7 @@ void ServingLoop::Apply(Command& command) {
       state_ = State::kExiting;
       break;
     case Command::Kind::kAddChannel:
+      if (device_ != nullptr) command.server->UseDevice(device_);
       channels_.push_back({.server = std::move(command.server)});
       if (state_ == State::kServing) BeginChannels();
       break;

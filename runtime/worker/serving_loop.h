@@ -57,6 +57,10 @@ class ServingLoop {
   // told to exit instead.
   std::optional<Command> WaitForAdmission();
 
+  // Every channel's memory, of those to come too, is made known to `device`;
+  // nullptr: to none any more. It must outlive the loop, or this be called.
+  void UseDevice(ipc::Device* device);
+
   // Serves until told to exit; holds until told to serve.
   void Run(loader::Model& model);
 
@@ -90,6 +94,7 @@ class ServingLoop {
   ipc::SpinBudget spin_;
   ipc::WorkerSleep sleep_;
 
+  ipc::Device* device_ = nullptr;
   State state_ = State::kStandby;
   std::optional<Command> admission_;
   std::vector<Channel> channels_;

@@ -40,20 +40,21 @@ absl::Status SupervisorLink::TrySend(uint64_t call, const Fill& fill, std::span<
   return socket_.Send(message, fds);
 }
 
-void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill) {
-  const absl::Status sent = TrySend(call, fill, {});
+void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill,
+                          std::span<const int> fds) {
+  const absl::Status sent = TrySend(call, fill, fds);
   if (!sent.ok()) {
     spdlog::warn("could not tell the supervisor `{}`: {}", what, std::string(sent.message()));
   }
 }
 
-void SupervisorLink::Staged(uint64_t call, const Signature& signature, uint64_t device_bytes,
-                            uint64_t max_request_bytes) {
+void SupervisorLink::Staged(uint64_t call, const Signature& signature, const Needs& needs) {
   Send("staged", call, [&](ipc::schema::Envelope::Builder envelope) {
     auto staged = envelope.initStaged();
     ipc::WriteSignature(signature, staged.initSignature());
-    staged.setDeviceBytes(device_bytes);
-    staged.setMaxRequestBytes(max_request_bytes);
+    staged.setDeviceBytes(needs.device_bytes);
+    staged.setDeviceTotalBytes(needs.device_total_bytes);
+    staged.setMaxRequestBytes(needs.max_request_bytes);
   });
 }
 
@@ -66,8 +67,11 @@ absl::Status SupervisorLink::Arena(uint64_t call, const ipc::ArenaExport& arena)
 }
 
 void SupervisorLink::Ready(uint64_t call, const ipc::ArenaExport& arena) {
-  Send("ready", call,
-       [&](ipc::schema::Envelope::Builder envelope) { WriteArena(arena, envelope.initReady()); });
+  const int fd = arena.fd.get();
+  Send(
+      "ready", call,
+      [&](ipc::schema::Envelope::Builder envelope) { WriteArena(arena, envelope.initReady()); },
+      fd >= 0 ? std::span<const int>(&fd, 1) : std::span<const int>());
 }
 
 void SupervisorLink::Failed(uint64_t call, const absl::Status& why) {

@@ -36,12 +36,17 @@ class SupervisorLink final : public ServingReplies {
   absl::StatusOr<pid_t> SupervisorPid() const;
 
   // Each repeats the `call` that it answers; 0 answers none.
-  void Staged(uint64_t call, const Signature& signature, uint64_t device_bytes,
-              uint64_t max_request_bytes);
+  struct Needs {
+    uint64_t device_bytes = 0;        // of its arena
+    uint64_t device_total_bytes = 0;  // of the whole device; 0: not known here
+    uint64_t max_request_bytes = 0;
+  };
+  void Staged(uint64_t call, const Signature& signature, const Needs& needs);
   // The arena's descriptor goes along. An error: the supervisor does not know of
   // it, so nobody may use it.
   absl::Status Arena(uint64_t call, const ipc::ArenaExport& arena);
-  // The arena is the one that was told, if there is one.
+  // The arena is the one that was told, if there is one; its descriptor goes
+  // along where it has one now.
   void Ready(uint64_t call, const ipc::ArenaExport& arena);
   void Failed(uint64_t call, const absl::Status& why);
   void ChannelAdded(uint64_t call, uint64_t channel);
@@ -54,7 +59,7 @@ class SupervisorLink final : public ServingReplies {
   using Fill = std::function<void(ipc::schema::Envelope::Builder)>;
   // `what` is for the log.
   absl::Status TrySend(uint64_t call, const Fill& fill, std::span<const int> fds);
-  void Send(std::string_view what, uint64_t call, const Fill& fill);
+  void Send(std::string_view what, uint64_t call, const Fill& fill, std::span<const int> fds = {});
 
   ipc::ControlSocket socket_;
   std::mutex send_mutex_;

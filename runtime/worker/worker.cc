@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -20,6 +21,7 @@
 
 #include "ipc/crash_point.h"
 #include "ipc/device.h"
+#include "ipc/open_device.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
 #include "ipc/redact.h"
@@ -41,6 +43,8 @@ namespace baton::runtime {
 namespace {
 
 constexpr uint64_t kPage = 4096;
+
+uint64_t RoundUp(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
 
 // Runs `call`, code of the model or of its framework, and turns what it throws
 // into a status.
@@ -65,6 +69,7 @@ struct Assignment {
   ipc::UniqueFd doorbell;
   std::vector<std::string> secrets;  // the values, as this worker got them
   std::string config;                // the text of config.yaml; empty: the file's
+  std::string device;                // in place of the one in config.yaml; empty: that one
 
   ipc::WorkerPage& page() const { return *reinterpret_cast<ipc::WorkerPage*>(page_memory.data()); }
 
@@ -123,6 +128,7 @@ absl::Status TakeStart(ipc::ControlMessage& message, Assignment* assignment) {
   assignment->server = ipc::ReadText(start.getServer());
   assignment->directory = ipc::ReadText(start.getDirectory());
   assignment->generation = start.getGeneration();
+  assignment->device = ipc::ReadText(start.getDevice());
   const ipc::UniqueFd page = message.TakeFd(0);
   assignment->doorbell = message.TakeFd(1);
   const ipc::UniqueFd secrets = message.TakeFd(2);
@@ -169,45 +175,46 @@ class Worker {
             ? loader::LoadModelConfig(assignment_.directory)
             : loader::LoadModelConfig(assignment_.directory, assignment_.config);
     if (!config.ok()) return config.status();
-    if (config->device != "host") {
-      return absl::UnimplementedError(absl::StrCat(assignment_.directory, "/config.yaml: device ",
-                                                   config->device,
-                                                   " is not in this build; use device: host"));
-    }
+    if (!assignment_.device.empty()) config->device = assignment_.device;
+    device_options_ = {.name = config->device, .transport = config->device_transport};
+    scrub_ = config->scrub_device_memory;
+    // Here, while the one before still serves: a driver takes its time to start.
+    const absl::StatusOr<ipc::DeviceProfile> profile = ipc::ProbeDevice(device_options_);
+    if (!profile.ok()) return OnDevice(profile.status());
     absl::Status staged = Guarded("loading the model", [&] {
       absl::StatusOr<std::unique_ptr<loader::Model>> model = loader::StageModel(*config);
       if (model.ok()) model_ = Redact(*std::move(model), assignment_.secrets);
       return model.status();
     });
     if (!staged.ok()) return staged;
-    link_.Staged(assignment_.start_call, model_->signature(), model_->device_bytes(),
-                 config->max_request_bytes);
+    // A GPU gets an arena of a model that has no bytes of its own, too: what its context takes has
+    // to be seen gone all the same.
+    const bool takes_memory = model_->device_bytes() > 0 || device_options_.name != "host";
+    const uint64_t least = takes_memory ? std::max<uint64_t>(model_->device_bytes(), 1) : 0;
+    arena_bytes_ = RoundUp(least, std::max(kPage, profile->granularity_bytes));
+    link_.Staged(assignment_.start_call, model_->signature(),
+                 {.device_bytes = arena_bytes_,
+                  .device_total_bytes = profile->total_bytes,
+                  .max_request_bytes = config->max_request_bytes});
     BATON_CRASH_POINT("worker.staged");
     return absl::OkStatus();
   }
 
+  absl::Status OnDevice(const absl::Status& status) const {
+    return absl::Status(status.code(), absl::StrCat("device ", device_options_.name, ": ",
+                                                    std::string(status.message())));
+  }
+
   absl::Status Admit(const Command& admission) {
     BATON_CRASH_POINT("worker.admitted");
-    device_ = ipc::CreateHostDevice(admission.capacity_bytes);
     ipc::ArenaExport exported;
     exported.generation = assignment_.generation;
+    absl::Status taken = TakeDevice(admission, &exported);
+    if (!taken.ok()) return OnDevice(taken);
     loader::DeviceRegion region{.device = device_.get()};
-    const uint64_t needed = model_->device_bytes();
-    if (needed > 0) {
-      const uint64_t bytes = (needed + kPage - 1) / kPage * kPage;
-      absl::StatusOr<std::unique_ptr<ipc::DeviceArena>> arena =
-          device_->CreateArena(bytes, assignment_.generation);
-      if (!arena.ok()) return arena.status();
-      arena_ = *std::move(arena);
+    if (arena_ != nullptr) {
       region.address = arena_->address();
       region.bytes = arena_->bytes();
-      absl::StatusOr<ipc::ArenaExport> exports = arena_->Export();
-      if (!exports.ok()) return exports.status();
-      exported = *std::move(exports);
-      // Before the model may touch it: from here on code that is not ours can hand it on, and
-      // the supervisor watches it, whatever becomes of this process.
-      if (absl::Status told = link_.Arena(admission.call, exported); !told.ok()) return told;
-      exported.fd.reset();
     }
     BATON_CRASH_POINT("worker.arena_told");
     absl::Status uploaded = Guarded("uploading the model", [&] {
@@ -216,7 +223,9 @@ class Worker {
       }
       return model_->Upload(region);
     });
+    device_->UploadDone();
     if (!uploaded.ok()) return uploaded;
+    loop_.UseDevice(device_.get());
     BATON_CRASH_POINT("worker.uploaded");
     const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
     if (!warm.ok()) {
@@ -228,6 +237,47 @@ class Worker {
     }
     spdlog::info("Subprocess: Model created successfully");
     link_.Ready(admission.call, exported);
+    return absl::OkStatus();
+  }
+
+  // Opens the device and allocates on it. The supervisor is told of the arena before the model may
+  // touch it: from then on code that is not ours can hand it on, and the supervisor watches it,
+  // whatever becomes of this process. On a GPU it is told before anything is taken, since nothing
+  // but this process stands for what it has taken.
+  absl::Status TakeDevice(const Command& admission, ipc::ArenaExport* exported) {
+    if (arena_bytes_ > 0) {
+      absl::StatusOr<std::optional<ipc::ArenaExport>> announced =
+          ipc::AnnounceArena(device_options_, arena_bytes_, assignment_.generation);
+      if (!announced.ok()) return announced.status();
+      if (*announced) {
+        if (absl::Status told = link_.Arena(admission.call, **announced); !told.ok()) return told;
+      }
+      const bool told_before = announced->has_value();
+      absl::Status allocated = Allocate(admission.capacity_bytes, exported);
+      if (!allocated.ok() || told_before) return allocated;
+      if (absl::Status told = link_.Arena(admission.call, *exported); !told.ok()) return told;
+      exported->fd.reset();
+      return absl::OkStatus();
+    }
+    absl::StatusOr<std::unique_ptr<ipc::Device>> device =
+        ipc::OpenDevice(device_options_, admission.capacity_bytes);
+    if (!device.ok()) return device.status();
+    device_ = *std::move(device);
+    return absl::OkStatus();
+  }
+
+  absl::Status Allocate(uint64_t capacity_bytes, ipc::ArenaExport* exported) {
+    absl::StatusOr<std::unique_ptr<ipc::Device>> device =
+        ipc::OpenDevice(device_options_, capacity_bytes);
+    if (!device.ok()) return device.status();
+    device_ = *std::move(device);
+    absl::StatusOr<std::unique_ptr<ipc::DeviceArena>> arena =
+        device_->CreateArena(arena_bytes_, assignment_.generation);
+    if (!arena.ok()) return arena.status();
+    arena_ = *std::move(arena);
+    absl::StatusOr<ipc::ArenaExport> exports = arena_->Export();
+    if (!exports.ok()) return exports.status();
+    *exported = *std::move(exports);
     return absl::OkStatus();
   }
 
@@ -246,7 +296,14 @@ class Worker {
       spdlog::error("{}", std::string(assignment_.WithoutSecrets(cleaned).message()));
     }
     model_.reset();
+    loop_.UseDevice(nullptr);  // what is registered is of its context
+    if (scrub_ && arena_ != nullptr) {
+      if (absl::Status scrubbed = arena_->Scrub(); !scrubbed.ok()) {
+        spdlog::error("{}", std::string(scrubbed.message()));
+      }
+    }
     arena_.reset();
+    device_.reset();
   }
 
   // The supervisor is told first: it need not wait for the model's cleanup.
@@ -261,6 +318,9 @@ class Worker {
   const Assignment& assignment_;
   SupervisorLink& link_;
   ServingLoop loop_;
+  ipc::DeviceOptions device_options_;
+  uint64_t arena_bytes_ = 0;  // 0: it takes none
+  bool scrub_ = false;
   std::unique_ptr<ipc::Device> device_;
   std::unique_ptr<ipc::DeviceArena> arena_;
   std::unique_ptr<loader::Model> model_;

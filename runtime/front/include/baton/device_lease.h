@@ -45,6 +45,12 @@ class DeviceLease {
   // The whole arena. Empty where the CPU cannot read the device, and in a
   // forked child. The worker may write it while it lives.
   std::span<const std::byte> bytes() const;
+  // On a GPU: where the arena lies for this process's context (the primary one)
+  // on that device, to be read there; 0 on the host device and in a forked child.
+  // By CUDA IPC the driver keeps nobody from writing: do not.
+  uint64_t device_address() const;
+  // Of the whole arena, on any device.
+  uint64_t size_bytes() const;
 
  private:
   friend class internal::Session;
