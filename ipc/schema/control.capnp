@@ -75,6 +75,8 @@ struct Envelope {
     # ---- supervisor -> confirmation helper, and back
     confirm @37 :Confirm;            # fds: the arena's
     verdict @38 :Verdict;
+    survey @39 :Survey;              # only while a generation serves, never in a gap
+    surveyed @40 :Surveyed;
   }
 }
 
@@ -126,6 +128,60 @@ struct Confirm {
   token @2 :Data;
   nameHolders @3 :Bool;              # also look for who pins it: slow
   askedBefore @4 :Bool;              # a helper that was asked before may have sealed it
+  gpu @5 :GpuQuestion;               # of an arena on a GPU; null on the host device
+}
+
+# What confirming needs to know of an arena that no local kernel object counts.
+struct GpuQuestion {
+  device @0 :Data;                   # its UUID, 16 bytes
+  owner @1 :Process;                 # the worker, which was reaped
+  successorPid @2 :Int32;            # 0: none
+  neededBytes @3 :UInt64;            # what the successor is going to allocate, rounded up
+  importers @4 :List(Importer);      # every process that was sent the arena
+  baseline @5 :GpuSurvey;            # taken while the owner lived; null: there is none
+
+  struct Process {
+    pid @0 :Int32;                   # 0: of a pid namespace that cannot be seen from here
+    startTime @1 :UInt64;            # clock ticks since boot
+  }
+  struct Importer {
+    process @0 :Process;
+    state @1 :State;                 # whether the process has ended the helper sees itself
+    enum State {
+      open @0;
+      left @1;                       # hung up, and has not said that it had closed
+      closed @2;
+    }
+  }
+}
+
+struct Survey {
+  generation @0 :UInt64;             # the one that serves; repeated in the answer
+  device @1 :Data;
+}
+struct Surveyed {
+  generation @0 :UInt64;
+  survey @1 :GpuSurvey;
+}
+
+# What NVML said of one GPU at one moment. What is not known says why.
+struct GpuSurvey {
+  memoryKnown @0 :Bool;
+  memoryError @1 :Error;
+  totalBytes @2 :UInt64;
+  freeBytes @3 :UInt64;
+  processesKnown @4 :Bool;
+  processesError @5 :Error;
+  processes @6 :List(Process);
+  migKnown @7 :Bool;
+  migError @8 :Error;
+  mig @9 :Bool;
+
+  struct Process {
+    pid @0 :Int32;
+    bytesKnown @1 :Bool;
+    bytes @2 :UInt64;
+  }
 }
 
 struct Verdict {
