@@ -9,6 +9,7 @@
 #include "capnp/message.h"
 
 #include "ipc/crash_point.h"
+#include "ipc/cuda/gpu_messages.h"
 #include "ipc/futex.h"
 #include "ipc/schema_convert.h"
 #include "runtime/supervisor/confirmation.h"
@@ -45,11 +46,11 @@ DeviceVerdict ReadVerdict(schema::Verdict::Reader from, bool named) {
       break;
     case schema::Verdict::Kind::STILL_MAPPED:
       verdict.mapped = true;
-      if (verdict.holders.empty()) {
+      if (!verdict.holders.empty()) {
+        verdict.text = absl::StrCat("pinned-by ", verdict.holders.front());
+      } else if (verdict.detail.empty()) {
         verdict.detail =
             named ? "a process maps it that cannot be seen from here" : "a process still maps it";
-      } else {
-        verdict.text = absl::StrCat("pinned-by ", verdict.holders.front());
       }
       break;
     case schema::Verdict::Kind::DRIVER_HELD:
@@ -64,11 +65,13 @@ DeviceVerdict ReadVerdict(schema::Verdict::Reader from, bool named) {
 
 }  // namespace
 
-ConfirmHelper::ConfirmHelper(EventLoop& loop, ServerLog log, Options options, Answered answered)
+ConfirmHelper::ConfirmHelper(EventLoop& loop, ServerLog log, Options options, Answered answered,
+                             Surveyed surveyed)
     : loop_(loop),
       log_(std::move(log)),
       options_(std::move(options)),
-      answered_(std::move(answered)) {}
+      answered_(std::move(answered)),
+      surveyed_(std::move(surveyed)) {}
 
 ConfirmHelper::~ConfirmHelper() {
   if (state_ != State::kAbsent) {
@@ -153,12 +156,33 @@ void ConfirmHelper::Ask(const ConfirmQuestion& question, absl::Duration timeout,
                                 question.token.size()));
   confirm.setNameHolders(question.name_holders);
   confirm.setAskedBefore(question.asked_before);
+  if (question.gpu) WriteGpuQuestion(*question.gpu, confirm.initGpu());
   asked_ = question;
+  asked_survey_ = false;
+  Send(message, question.fd, timeout, now_ns);
+}
+
+void ConfirmHelper::AskSurvey(uint64_t generation, const ipc::cuda::Uuid& device,
+                              absl::Duration timeout, int64_t now_ns) {
+  if (state_ != State::kIdle) return;
+  capnp::MallocMessageBuilder message;
+  auto envelope = message.initRoot<schema::Envelope>();
+  envelope.setCall(++last_call_);
+  auto survey = envelope.initSurvey();
+  survey.setGeneration(generation);
+  survey.setDevice(ipc::cuda::UuidData(device));
+  asked_ = {.generation = generation, .token = ""};
+  asked_survey_ = true;
+  Send(message, -1, timeout, now_ns);
+}
+
+void ConfirmHelper::Send(capnp::MessageBuilder& message, int fd, absl::Duration timeout,
+                         int64_t now_ns) {
   wanted_ = true;
   timeout_ = timeout;
   late_at_ns_ = now_ns + absl::ToInt64Nanoseconds(timeout);
   state_ = State::kAsked;
-  const std::span<const int> fds(&question.fd, question.fd >= 0 ? 1 : 0);
+  const std::span<const int> fds(&fd, fd >= 0 ? 1 : 0);
   const absl::Status sent = socket_.Send(message, fds, absl::ZeroDuration());
   if (!sent.ok()) {
     Lost(absl::StrCat("the confirmation helper cannot be asked: ", std::string(sent.message())),
@@ -171,7 +195,9 @@ void ConfirmHelper::Read() {
   auto message = socket_.Receive(absl::ZeroDuration());
   if (absl::IsDeadlineExceeded(message.status())) return;
   const int64_t now = ipc::MonotonicNs();
-  if (!message.ok() || !message->envelope().isVerdict()) {
+  const bool answer =
+      message.ok() && (message->envelope().isVerdict() || message->envelope().isSurveyed());
+  if (!answer) {
     Lost(absl::StrCat("the confirmation helper (pid ", process_.pid(), ") ",
                       message.ok() ? "talks nonsense" : "has hung up"),
          now);
@@ -179,14 +205,29 @@ void ConfirmHelper::Read() {
   }
   // An answer to anything else than what is asked now is believed by nobody.
   if (state_ != State::kAsked || message->call() != last_call_) return;
-  const auto verdict = message->envelope().getVerdict();
-  if (verdict.getGeneration() != asked_.generation) {
-    Lost("the confirmation helper answered about another generation", now);
-    return;
+  if (const absl::Status taken = TakeAnswer(*message); !taken.ok()) {
+    Lost(std::string(taken.message()), now);
+  }
+}
+
+absl::Status ConfirmHelper::TakeAnswer(const ipc::ControlMessage& message) {
+  const schema::Envelope::Reader envelope = message.envelope();
+  if (envelope.isSurveyed() != asked_survey_) {
+    return absl::InvalidArgumentError("the confirmation helper answered another question");
+  }
+  const uint64_t generation = asked_survey_ ? envelope.getSurveyed().getGeneration()
+                                            : envelope.getVerdict().getGeneration();
+  if (generation != asked_.generation) {
+    return absl::InvalidArgumentError("the confirmation helper answered about another generation");
   }
   state_ = State::kIdle;
   failures_ = 0;
-  Answer(ReadVerdict(verdict, asked_.name_holders));
+  if (!asked_survey_) {
+    Answer(ReadVerdict(envelope.getVerdict(), asked_.name_holders));
+  } else if (std::exchange(wanted_, false) && surveyed_) {
+    surveyed_(generation, ipc::cuda::ReadSurvey(envelope.getSurveyed().getSurvey()));
+  }
+  return absl::OkStatus();
 }
 
 void ConfirmHelper::Answer(DeviceVerdict verdict) {
@@ -216,7 +257,11 @@ void ConfirmHelper::Lost(const std::string& why, int64_t now_ns) {
     const int doublings = std::min(failures_ - 2, 16);
     spawn_at_ns_ += std::min(kFirstBackoffNs << doublings, kLongestBackoffNs);
   }
-  Answer({.source = "", .detail = why, .holders = {}});
+  if (!asked_survey_) {
+    Answer({.source = "", .detail = why, .holders = {}});
+  } else if (std::exchange(wanted_, false) && surveyed_) {
+    surveyed_(asked_.generation, absl::UnavailableError(why));
+  }
 }
 
 void ConfirmHelper::ReapLeaving() {

@@ -32,12 +32,14 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "ipc/control_socket.h"
 #include "ipc/process.h"
 #include "runtime/supervisor/device_verdict.h"
 #include "runtime/supervisor/event_loop.h"
+#include "runtime/supervisor/gpu_question.h"
 #include "runtime/supervisor/server_log.h"
 
 namespace baton::runtime {
@@ -49,6 +51,7 @@ struct ConfirmQuestion {
   std::string token;
   bool asked_before = false;  // about this arena
   bool name_holders = false;
+  std::optional<GpuQuestion> gpu = {};  // of an arena on a GPU, which has no fd
 };
 
 class ConfirmHelper {
@@ -64,8 +67,12 @@ class ConfirmHelper {
   // or with `unknown` and why there is none. From within the loop's callbacks,
   // Tick and Ask; may not call Ask.
   using Answered = std::function<void(const ConfirmQuestion& question, DeviceVerdict verdict)>;
+  // The same for AskSurvey.
+  using Surveyed =
+      std::function<void(uint64_t generation, absl::StatusOr<ipc::cuda::GpuSurvey> survey)>;
 
-  ConfirmHelper(EventLoop& loop, ServerLog log, Options options, Answered answered);
+  ConfirmHelper(EventLoop& loop, ServerLog log, Options options, Answered answered,
+                Surveyed surveyed = nullptr);
   ~ConfirmHelper();
   ConfirmHelper(const ConfirmHelper&) = delete;
   ConfirmHelper& operator=(const ConfirmHelper&) = delete;
@@ -83,6 +90,10 @@ class ConfirmHelper {
 
   // Only in kIdle.
   void Ask(const ConfirmQuestion& question, absl::Duration timeout, int64_t now_ns);
+  // What NVML says of a GPU now. Only in kIdle. It may hang, and a question that
+  // follows waits for that: not while somebody waits for a confirmation.
+  void AskSurvey(uint64_t generation, const ipc::cuda::Uuid& device, absl::Duration timeout,
+                 int64_t now_ns);
   // Nobody wants the answer to what was asked any more. It is awaited all the
   // same, so that it is never taken for the answer to something else.
   void Forget() { wanted_ = false; }
@@ -101,6 +112,9 @@ class ConfirmHelper {
   void Spawn(int64_t now_ns);
   absl::Status TrySpawn(int64_t now_ns);
   void Read();
+  void Send(capnp::MessageBuilder& message, int fd, absl::Duration timeout, int64_t now_ns);
+  // What is wrong with it, if anything.
+  absl::Status TakeAnswer(const ipc::ControlMessage& message);
   void Lost(const std::string& why, int64_t now_ns);
   void Answer(DeviceVerdict verdict);
   void ReapLeaving();
@@ -109,6 +123,7 @@ class ConfirmHelper {
   const ServerLog log_;
   const Options options_;
   const Answered answered_;
+  const Surveyed surveyed_;
   State state_ = State::kAbsent;
   ipc::ChildProcess process_;
   ipc::ControlSocket socket_;
@@ -118,6 +133,7 @@ class ConfirmHelper {
   uint64_t started_ = 0;  // how many so far
   uint64_t last_call_ = 0;
   ConfirmQuestion asked_;
+  bool asked_survey_ = false;  // of asked_.generation; else asked_
   bool wanted_ = false;
   absl::Duration timeout_;
   int64_t late_at_ns_ = 0;

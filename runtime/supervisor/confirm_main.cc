@@ -1,5 +1,5 @@
-// baton-confirm: asks the kernel for baton-supervisor whether device memory is
-// gone. It can be killed at any instruction: the next one asks again.
+// baton-confirm: asks the kernel, and on a GPU the driver, for baton-supervisor
+// whether device memory is gone. It can be killed at any instruction: the next one asks again.
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -45,6 +45,8 @@ int main(int argc, char** argv) {
   baton::ipc::ControlSocket supervisor{baton::ipc::UniqueFd(kConfirmSocketFd)};
   const auto peer = supervisor.Peer();
   if (!peer.ok() || !baton::ipc::DieWithParent(peer->pid).ok()) return kExitSupervisorGone;
-  return absl::IsUnavailable(baton::runtime::AnswerConfirmations(supervisor)) ? 0
-                                                                              : kExitSupervisorGone;
+  baton::ipc::cuda::NvmlSource gpus;
+  baton::ipc::cuda::DriverTrial allocator;
+  const absl::Status ended = baton::runtime::AnswerConfirmations(supervisor, gpus, allocator);
+  return absl::IsUnavailable(ended) ? 0 : kExitSupervisorGone;
 }

@@ -10,7 +10,10 @@
 #include "capnp/message.h"
 
 #include "ipc/crash_point.h"
+#include "ipc/cuda/gpu_messages.h"
 #include "ipc/device.h"
+#include "runtime/supervisor/gpu_look.h"
+#include "runtime/supervisor/gpu_question.h"
 
 namespace baton::runtime {
 
@@ -29,17 +32,13 @@ struct Look {
   std::string detail;
 };
 
-Look LookAt(ipc::ControlMessage& message) {
+Look LookAtHost(ipc::ControlMessage& message) {
   const auto question = message.envelope().getConfirm();
   ipc::ArenaExport arena{.fd = message.TakeFd(0),
                          .token = {},
                          .bytes = question.getBytes(),
                          .generation = question.getGeneration()};
   Look look;
-  if (BATON_FAIL_POINT("confirm.look")) {
-    look.detail = "the look fails at the point confirm.look";
-    return look;
-  }
   const auto witness = ipc::WitnessHostArena(std::move(arena), question.getAskedBefore());
   if (!witness.ok()) {
     look.detail = std::string(witness.status().message());
@@ -64,8 +63,53 @@ Look LookAt(ipc::ControlMessage& message) {
   return look;
 }  // the witness goes, and the arena's descriptor with it
 
-absl::Status Answer(ipc::ControlSocket& supervisor, uint64_t call, uint64_t generation,
-                    const Look& look) {
+Look LookAtDevice(schema::Confirm::Reader confirm, ipc::cuda::GpuSource& gpus,
+                  ipc::cuda::TrialAllocator& allocator) {
+  using Verdict = ipc::cuda::GpuConfirmation::Verdict;
+  const absl::StatusOr<GpuQuestion> question = ReadGpuQuestion(confirm.getGpu());
+  Look look;
+  if (!question.ok()) {
+    look.detail = std::string(question.status().message());
+    return look;
+  }
+  ipc::cuda::GpuConfirmation found = LookAtGpu(*question, confirm.getBytes(), gpus, allocator);
+  look.holders = std::move(found.holders);
+  look.source = std::move(found.source);
+  look.detail = std::move(found.detail);
+  switch (found.verdict) {
+    case Verdict::kFreed:
+      look.kind = Kind::FREED;
+      break;
+    case Verdict::kStillMapped:
+      look.kind = Kind::STILL_MAPPED;
+      break;
+    case Verdict::kDriverHeld:
+      look.kind = Kind::DRIVER_HELD;
+      break;
+    case Verdict::kUnknown:
+      look.kind = Kind::UNKNOWN;
+      break;
+  }
+  return look;
+}
+
+absl::Status AnswerSurvey(ipc::ControlSocket& supervisor, const ipc::ControlMessage& message,
+                          ipc::cuda::GpuSource& gpus) {
+  const auto asked = message.envelope().getSurvey();
+  const absl::StatusOr<ipc::cuda::Uuid> device = ipc::cuda::ReadUuid(asked.getDevice());
+  const ipc::cuda::GpuSurvey survey =
+      device.ok() ? gpus.Survey(*device) : ipc::cuda::UnknownSurvey(device.status());
+  capnp::MallocMessageBuilder answer;
+  auto envelope = answer.initRoot<schema::Envelope>();
+  envelope.setCall(message.call());
+  auto surveyed = envelope.initSurveyed();
+  surveyed.setGeneration(asked.getGeneration());
+  ipc::cuda::WriteSurvey(survey, surveyed.initSurvey());
+  return supervisor.Send(answer);
+}
+
+absl::Status AnswerVerdict(ipc::ControlSocket& supervisor, uint64_t call, uint64_t generation,
+                           const Look& look) {
   capnp::MallocMessageBuilder message;
   auto envelope = message.initRoot<schema::Envelope>();
   envelope.setCall(call);
@@ -82,18 +126,36 @@ absl::Status Answer(ipc::ControlSocket& supervisor, uint64_t call, uint64_t gene
 
 }  // namespace
 
-absl::Status AnswerConfirmations(ipc::ControlSocket& supervisor) {
+absl::Status AnswerConfirmations(ipc::ControlSocket& supervisor, ipc::cuda::GpuSource& gpus,
+                                 ipc::cuda::TrialAllocator& allocator) {
   for (;;) {
     auto message = supervisor.Receive(absl::InfiniteDuration());
     if (!message.ok()) return message.status();
-    if (!message->envelope().isConfirm()) {
-      return absl::InvalidArgumentError("the supervisor said something that is no `confirm`");
+    absl::Status answered;
+    switch (message->envelope().which()) {
+      case schema::Envelope::CONFIRM: {
+        BATON_CRASH_POINT("confirm.asked");
+        const auto question = message->envelope().getConfirm();
+        Look look;
+        if (BATON_FAIL_POINT("confirm.look")) {
+          look.detail = "the look fails at the point confirm.look";
+        } else if (question.hasGpu()) {
+          look = LookAtDevice(question, gpus, allocator);
+        } else {
+          look = LookAtHost(*message);
+        }
+        BATON_CRASH_POINT("confirm.looked");
+        answered = AnswerVerdict(supervisor, message->call(), question.getGeneration(), look);
+        break;
+      }
+      case schema::Envelope::SURVEY:
+        BATON_CRASH_POINT("confirm.surveying");
+        answered = AnswerSurvey(supervisor, *message, gpus);
+        break;
+      default:
+        return absl::InvalidArgumentError(
+            "the supervisor said something that is neither `confirm` nor `survey`");
     }
-    BATON_CRASH_POINT("confirm.asked");
-    const Look look = LookAt(*message);
-    BATON_CRASH_POINT("confirm.looked");
-    const absl::Status answered =
-        Answer(supervisor, message->call(), message->envelope().getConfirm().getGeneration(), look);
     if (!answered.ok()) return answered;
   }
 }

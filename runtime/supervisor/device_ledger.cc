@@ -3,21 +3,42 @@
 #include <sys/types.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace baton::runtime {
 
-std::string DeviceLedger::source() { return "st_blocks of the arena's memfd"; }
+using Kind = ipc::cuda::ArenaDescription::Kind;
 
-absl::Status DeviceLedger::Add(ipc::ArenaExport arena) {
+std::string DeviceLedger::source() const {
+  return kind_ == Kind::kHost ? "st_blocks of the arena's memfd"
+                              : "bytes of the exported arenas that are not confirmed freed";
+}
+
+absl::Status DeviceLedger::Add(ipc::ArenaExport arena, const ipc::cuda::ArenaDescription& what,
+                               const ipc::ProcessIdentity& owner) {
   if (arena.bytes == 0) return absl::OkStatus();
+  if (what.bytes != arena.bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an arena of ", arena.bytes, " bytes, whose handle is of ", what.bytes));
+  }
   const uint64_t generation = arena.generation;
-  const uint64_t bytes = arena.bytes;
-  std::string token = arena.token;
-  absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
-      ipc::WitnessHostArena(std::move(arena));
-  if (!witness.ok()) return witness.status();
-  entries_[generation] = {*std::move(witness), bytes, std::move(token), ""};
+  Entry entry;
+  entry.bytes = arena.bytes;
+  entry.token = arena.token;
+  if (what.kind == Kind::kCuda) {
+    // Its descriptor, if it has one, goes here: on a GPU each keeps the memory.
+    entry.gpu = GpuArena{.device = what.device, .owner = owner, .baseline = std::nullopt};
+  } else {
+    absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
+        ipc::WitnessHostArena(std::move(arena));
+    if (!witness.ok()) return witness.status();
+    entry.witness = *std::move(witness);
+  }
+  kind_ = what.kind;
+  entries_[generation] = std::move(entry);
   Sample();
   return absl::OkStatus();
 }
@@ -33,7 +54,8 @@ std::string DeviceLedger::Unwatched(uint64_t generation) const {
 
 uint64_t DeviceLedger::BytesInUse(uint64_t generation) const {
   const auto entry = entries_.find(generation);
-  if (entry == entries_.end() || entry->second.witness == nullptr) return 0;
+  if (entry == entries_.end()) return 0;
+  if (entry->second.witness == nullptr) return entry->second.bytes;  // 0 where it is unwatched
   return entry->second.witness->BytesInUse().value_or(entry->second.bytes);
 }
 
@@ -52,13 +74,51 @@ void DeviceLedger::ResetPeak() {
 
 std::optional<ConfirmQuestion> DeviceLedger::Question(uint64_t generation, bool name_holders) {
   const auto entry = entries_.find(generation);
-  if (entry == entries_.end() || entry->second.witness == nullptr) return std::nullopt;
+  if (entry == entries_.end()) return std::nullopt;
+  if (const auto& gpu = entry->second.gpu) {
+    return ConfirmQuestion{.generation = generation,
+                           .bytes = entry->second.bytes,
+                           .fd = -1,
+                           .token = entry->second.token,
+                           .asked_before = false,
+                           .name_holders = name_holders,
+                           .gpu = GpuQuestion{.device = gpu->device,
+                                              .owner = gpu->owner,
+                                              .successor = 0,
+                                              .needed_bytes = 0,
+                                              .importers = {},
+                                              .baseline = gpu->baseline}};
+  }
+  if (entry->second.witness == nullptr) return std::nullopt;
   return ConfirmQuestion{.generation = generation,
                          .bytes = entry->second.bytes,
                          .fd = entry->second.witness->fd(),
                          .token = entry->second.token,
                          .asked_before = std::exchange(entry->second.may_be_sealed, true),
                          .name_holders = name_holders};
+}
+
+std::optional<ipc::cuda::Uuid> DeviceLedger::Gpu(uint64_t generation) const {
+  const auto entry = entries_.find(generation);
+  if (entry == entries_.end() || !entry->second.gpu) return std::nullopt;
+  return entry->second.gpu->device;
+}
+
+std::vector<uint64_t> DeviceLedger::OnGpu(const ipc::cuda::Uuid& device) const {
+  std::vector<uint64_t> generations;
+  for (const auto& [generation, entry] : entries_) {
+    if (entry.gpu && std::memcmp(&entry.gpu->device, &device, sizeof(device)) == 0) {
+      generations.push_back(generation);
+    }
+  }
+  return generations;
+}
+
+void DeviceLedger::TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey) {
+  const auto entry = entries_.find(generation);
+  if (entry == entries_.end() || !entry->second.gpu) return;
+  std::optional<ipc::cuda::GpuSurvey>& baseline = entry->second.gpu->baseline;
+  if (!baseline || survey.processes.ok()) baseline = survey;
 }
 
 void DeviceLedger::Answered(uint64_t generation, const DeviceVerdict& verdict) {

@@ -1,5 +1,10 @@
-// What every generation holds on the device, as the kernel counts it, and what
-// has to be asked to prove that one of them holds nothing any more.
+// What every generation holds on the device, and what has to be asked to prove
+// that one of them holds nothing any more.
+//
+// Of the host device the kernel counts what an arena holds. On a GPU no object
+// of the kernel's does, and the driver is asked by nobody but the confirmation
+// helper: there an arena counts in full from when it was exported until it is
+// confirmed freed.
 //
 // Thread safety: belongs to the supervisor's one thread. Maps no arena and
 // creates no device context.
@@ -11,10 +16,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
+#include "ipc/cuda/arena_description.h"
+#include "ipc/cuda/gpu_survey.h"
 #include "ipc/device.h"
+#include "ipc/process.h"
 #include "runtime/supervisor/confirm_helper.h"
 
 namespace baton::runtime {
@@ -22,8 +31,10 @@ namespace baton::runtime {
 class DeviceLedger {
  public:
   // The generation has exported its arena: it is watched from now on. With no
-  // bytes there is nothing to watch.
-  absl::Status Add(ipc::ArenaExport arena);
+  // bytes there is nothing to watch. `what` is ipc::cuda::DescribeArena's,
+  // `owner` its worker.
+  absl::Status Add(ipc::ArenaExport arena, const ipc::cuda::ArenaDescription& what,
+                   const ipc::ProcessIdentity& owner);
 
   // It has one that cannot be watched: nothing will ever say that it is gone.
   void AddUnwatched(uint64_t generation, const std::string& why);
@@ -43,7 +54,8 @@ class DeviceLedger {
   std::string Unwatched(uint64_t generation) const;
   // What to ask the confirmation helper about a generation whose worker has
   // been reaped. nullopt: it never exported an arena, so what memory it had was
-  // its own and went with it.
+  // its own and went with it. Of an arena on a GPU it lacks what the owner of
+  // this ledger knows: importers, the needed bytes and the successor.
   std::optional<ConfirmQuestion> Question(uint64_t generation, bool name_holders);
   // What came of it. An answer that is neither of those that follow a seal says
   // that no helper has sealed it; no answer leaves that open.
@@ -51,18 +63,34 @@ class DeviceLedger {
   // It is confirmed gone: count it no more.
   void Forget(uint64_t generation) { entries_.erase(generation); }
 
-  // Who counts: "st_blocks of the arena's memfd".
-  static std::string source();
+  // Who counts, for the kind of arena that was added last: "st_blocks of the
+  // arena's memfd".
+  std::string source() const;
+
+  // The GPU that the generation's arena is on; nullopt: on none.
+  std::optional<ipc::cuda::Uuid> Gpu(uint64_t generation) const;
+  // Generations whose arenas are on it.
+  std::vector<uint64_t> OnGpu(const ipc::cuda::Uuid& device) const;
+  // What NVML said while that generation's worker lived. One that does not know
+  // the processes does not replace one that does.
+  void TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey);
 
  private:
+  struct GpuArena {
+    ipc::cuda::Uuid device{};
+    ipc::ProcessIdentity owner;
+    std::optional<ipc::cuda::GpuSurvey> baseline;
+  };
   struct Entry {
-    std::unique_ptr<ipc::ArenaWitness> witness;  // null: unwatched
+    std::unique_ptr<ipc::ArenaWitness> witness;  // null: on a GPU, or unwatched
+    std::optional<GpuArena> gpu;
     uint64_t bytes = 0;  // as exported: what counts where the kernel does not say
     std::string token;
     std::string unwatched;
     bool may_be_sealed = false;  // by a helper
   };
   std::map<uint64_t, Entry> entries_;
+  ipc::cuda::ArenaDescription::Kind kind_ = ipc::cuda::ArenaDescription::Kind::kHost;
   uint64_t peak_bytes_ = 0;
 };
 

@@ -109,6 +109,7 @@ void FrontTable::Close(SessionId id, const std::string& why) {
   loop_.Forget(session->socket.fd());
   if (session->process) loop_.Forget(session->process->pidfd());
   if (session->is_front) log_->info("front {} (pid {}) left: {}", id, session->pid, why);
+  importers_.Ended(id, /*cut_off=*/false);
   while (!session->channels.empty()) DropChannel(*session, *session->channels.begin());
   if (!session->mapped.empty()) {
     if (session->mapped.contains(closing_generation_)) {
@@ -189,6 +190,7 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
       break;
     case Envelope::IMPORTS_CLOSED:
       session.mapping.erase(envelope.getImportsClosed().getGeneration());
+      importers_.Closed(envelope.getImportsClosed().getGeneration(), session.id);
       if (session.mapped.erase(envelope.getImportsClosed().getGeneration()) > 0) {
         if (envelope.getImportsClosed().getGeneration() == closing_generation_) ++closed_imports_;
         owner_.OnImportsChanged();
@@ -205,6 +207,7 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
         log_->warn("front {} could not map the arena of generation {}: {}", session.id, generation,
                    std::string(status.message()));
         session.mapped.erase(generation);
+        importers_.Closed(generation, session.id);
         owner_.OnLeasesChanged();  // it holds none of what it could not map
       }
       owner_.OnImportsChanged();
@@ -358,6 +361,10 @@ void FrontTable::OfferArena(SessionId id, const ipc::ArenaExport& arena) {
   if (session->mapped.contains(arena.generation)) return;
   session->mapped.insert(arena.generation);
   session->mapping.insert(arena.generation);
+  if (!arena.token.empty()) {
+    importers_.Offered(arena.generation, id,
+                       session->process ? session->process->identity() : ipc::ProcessIdentity{});
+  }
   capnp::MallocMessageBuilder message;
   auto offer = message.initRoot<Envelope>().initImportArena();
   offer.setGeneration(arena.generation);
@@ -477,6 +484,7 @@ uint32_t FrontTable::CutOff(const std::vector<SessionId>& sessions, const std::s
   for (const SessionId id : sessions) {
     log_->warn("front {} is cut off: {}", id, why);
     if (Session* session = Find(id)) session->mapped.clear();  // cut off is not closed
+    importers_.Ended(id, /*cut_off=*/true);
     Close(id, why);
   }
   return static_cast<uint32_t>(sessions.size());

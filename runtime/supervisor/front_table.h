@@ -33,6 +33,7 @@
 #include "runtime/supervisor/channel_record.h"
 #include "runtime/supervisor/event_loop.h"
 #include "runtime/supervisor/front_limits.h"
+#include "runtime/supervisor/importer_table.h"
 #include "runtime/supervisor/server_log.h"
 
 namespace baton::runtime {
@@ -101,6 +102,12 @@ class FrontTable {
   // leases on it; or that have not yet answered. Returns how many.
   uint32_t CutOffMapping(uint64_t generation);
   uint32_t CutOffNotYetMapped(uint64_t generation);
+  // Every process that was sent that generation's arena, living or not, with
+  // what it has said of it. Only of arenas on a GPU: the kernel itself counts
+  // who maps one of the host.
+  std::vector<Importer> Importers(uint64_t generation) const { return importers_.Of(generation); }
+  // Its memory is gone.
+  void ForgetImporters(uint64_t generation) { importers_.Forget(generation); }
   // How many sessions gave that generation back, by answer or by ending.
   uint32_t closed_imports() const { return closed_imports_; }
   // "acknowledged by 2 fronts, 1 dead, 0 cut off", since AskToClose.
@@ -147,6 +154,7 @@ class FrontTable {
   uint64_t last_channel_ = 0;
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, ChannelRecord> channels_;
+  ImporterTable importers_;
   uint64_t closing_generation_ = 0;  // AskToClose was last about it; the counts are
   uint32_t closed_imports_ = 0;
   uint32_t died_with_imports_ = 0;  // of these

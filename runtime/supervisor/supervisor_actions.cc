@@ -295,6 +295,7 @@ void SupervisorCore::Serve(uint64_t generation) {
   const bool swapped = std::exchange(serve_told_, generation) != generation;
   EndHold(swapped);
   if (!swapped) return;  // a hold has ended
+  WantSurvey();
 
   const bool first = !signature_.has_value();
   signature_ = worker->signature;

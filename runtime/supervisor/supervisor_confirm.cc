@@ -69,7 +69,7 @@ void SupervisorCore::AskForConfirmation(int64_t now_ns) {
   // Counted from the question: the answer takes nothing off the pace.
   next_ask_ns_ = now_ns + (++asks_ < kEagerAsks ? kEagerAskNs : kPatientAskNs);
   if (name_holders) next_name_ns_ = now_ns + kNameHolderNs;
-  helper_.Ask(*ledger_.Question(confirming_, name_holders), config_.reload.helper_timeout, now_ns);
+  helper_.Ask(*Question(confirming_, name_holders), config_.reload.helper_timeout, now_ns);
 }
 
 // One at a time, in turn.
@@ -79,7 +79,7 @@ void SupervisorCore::AskForOverridden(int64_t now_ns) {
   auto next = overridden_.upper_bound(overridden_asked_);
   if (next == overridden_.end()) next = overridden_.begin();
   overridden_asked_ = *next;
-  const auto question = ledger_.Question(*next, /*name_holders=*/false);
+  const auto question = Question(*next, /*name_holders=*/false);
   if (question) helper_.Ask(*question, config_.reload.helper_timeout, now_ns);
 }
 
@@ -94,7 +94,7 @@ void SupervisorCore::Answered(const ConfirmQuestion& question, const DeviceVerdi
     }
   } else if (overridden_.contains(generation) && verdict.freed) {
     log_->info("generation {}, whose memory was not confirmed freed, is now", generation);
-    ledger_.Forget(generation);
+    Freed(generation);
     overridden_.erase(generation);
   }
 }
@@ -118,6 +118,11 @@ void SupervisorCore::NotFreed(const ConfirmQuestion& question, const DeviceVerdi
       verdict_.detail.empty() ? verdict_.text : absl::StrCat(verdict_.text, ": ", verdict_.detail));
 }
 
+void SupervisorCore::Freed(uint64_t generation) {
+  ledger_.Forget(generation);
+  fronts_.ForgetImporters(generation);
+}
+
 void SupervisorCore::FillVerdict(const DeviceVerdict& verdict, ReceiptDraft& draft) {
   draft.verdict = verdict.text.empty() ? "unknown" : verdict.text;
   draft.verdict_source = verdict.source;
@@ -129,7 +134,7 @@ void SupervisorCore::Confirmed(uint64_t generation, const DeviceVerdict& verdict
   confirming_ = 0;
   verdict_ = verdict;
   last_verdict_ = verdict.text;
-  ledger_.Forget(generation);
+  Freed(generation);
   if (draft_ && draft_->generation == generation) {
     FillVerdict(verdict, *draft_);
     draft_->device_bytes_after = ledger_.BytesInUse();

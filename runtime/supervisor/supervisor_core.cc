@@ -93,10 +93,14 @@ SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig co
       pages_(std::move(pages)),
       loop_(std::move(loop)),
       fronts_(*loop_, *this, log_, options_.limits),
-      helper_(*loop_, log_, {options_.confirm_executable, folder_.name()},
-              [this](const ConfirmQuestion& question, const DeviceVerdict& verdict) {
-                Answered(question, verdict);
-              }),
+      helper_(
+          *loop_, log_, {options_.confirm_executable, folder_.name()},
+          [this](const ConfirmQuestion& question, const DeviceVerdict& verdict) {
+            Answered(question, verdict);
+          },
+          [this](uint64_t generation, const absl::StatusOr<ipc::cuda::GpuSurvey>& survey) {
+            Surveyed(generation, survey);
+          }),
       orphans_(*loop_, log_, OrphansOwner()),
       machine_(config_.reload) {}
 
@@ -268,6 +272,7 @@ int64_t SupervisorCore::NextDeadline() const {
     if (confirming_ != 0) deadline = Sooner(deadline, next_ask_ns_);
     if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
   }
+  if (MaySurvey()) deadline = Sooner(deadline, now);
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
   // Also so that a standstill is seen long before the deadline that it is about.
@@ -301,6 +306,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
   }
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
+  AskForSurvey(now_ns);
   CheckWorkers(now_ns);
 }
 

@@ -99,7 +99,16 @@ class SupervisorCore : private FrontTable::Owner {
   void NotFreed(const ConfirmQuestion& question, const DeviceVerdict& verdict);
   void Confirmed(uint64_t generation, const DeviceVerdict& verdict);
   void Overridden(uint64_t generation);
+  void Freed(uint64_t generation);
   static void FillVerdict(const DeviceVerdict& verdict, ReceiptDraft& draft);
+
+  // ---- supervisor_survey.cc: what NVML says while a generation serves
+  void WantSurvey() { survey_wanted_ = true; }
+  bool MaySurvey() const;
+  void AskForSurvey(int64_t now_ns);
+  void Surveyed(uint64_t generation, const absl::StatusOr<ipc::cuda::GpuSurvey>& survey);
+  std::optional<ConfirmQuestion> Question(uint64_t generation, bool name_holders);
+  uint64_t NeededBytes(uint64_t generation) const;
 
   // ---- supervisor_workers.cc: what workers say, and how they end
   WorkerHandle* Worker(uint64_t generation);
@@ -207,6 +216,7 @@ class SupervisorCore : private FrontTable::Owner {
   int asks_ = 0;
   int64_t next_ask_ns_ = 0;
   int64_t next_name_ns_ = 0;
+  bool survey_wanted_ = false;         // as soon as MaySurvey()
   DeviceVerdict verdict_;              // the last one
   std::string last_verdict_ = "none";  // for status
 

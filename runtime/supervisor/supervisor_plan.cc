@@ -83,7 +83,7 @@ void SupervisorCore::FillPlan(schema::ReloadPlan::Builder to) {
   to.setState(std::string(ipc::ServerStateName(machine_.state())));
   to.setGeneration(serving);
   to.setFootprintBytes(footprint);
-  to.setFootprintSource(absl::StrCat("generation ", serving, " now: ", DeviceLedger::source()));
+  to.setFootprintSource(absl::StrCat("generation ", serving, " now: ", ledger_.source()));
   to.setDeviceBytesInUse(ledger_.BytesInUse());
   to.setDeviceCapacityBytes(capacity);
   to.setExpectedGapNs(static_cast<uint64_t>(expected_gap_ns_));

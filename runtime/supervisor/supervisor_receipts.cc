@@ -68,9 +68,10 @@ void SupervisorCore::BeginReceipt(uint64_t generation, const std::string& trigge
   const int64_t now = ipc::MonotonicNs();
   draft_.emplace(generation, trigger, now);
   ledger_.ResetPeak();
+  WantSurvey();  // before the worker goes: the later it is, the less has changed since
   draft_->device_bytes_before = draft_->device_bytes_after = ledger_.BytesInUse();
   draft_->device_bytes_model = ledger_.BytesInUse(generation);
-  draft_->device_source = DeviceLedger::source();
+  draft_->device_source = ledger_.source();
   if (const WorkerHandle* worker = Worker(generation)) draft_->worker_pid = worker->pid();
   if (const auto ended = ended_.find(generation); ended != ended_.end()) {
     FillExit(ended->second, *draft_);
@@ -128,7 +129,7 @@ void SupervisorCore::WriteFailedReceipt(uint64_t generation, const std::string& 
   draft.reason = why;
   draft.overridden = overridden_.contains(generation);
   FillVerdict(verdict_, draft);
-  draft.device_source = DeviceLedger::source();
+  draft.device_source = ledger_.source();
   draft.device_bytes_after = ledger_.BytesInUse();
   draft.device_bytes_peak = ledger_.peak_bytes();
   if (const auto ended = ended_.find(generation); ended != ended_.end()) {

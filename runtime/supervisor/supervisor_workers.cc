@@ -215,7 +215,8 @@ absl::Status SupervisorCore::WorkerArena(WorkerHandle& worker, ipc::ControlMessa
     copy.token = worker.arena.token;
     copy.bytes = worker.arena.bytes;
     copy.generation = generation;
-    watched = ledger_.Add(std::move(copy));
+    const auto what = ipc::cuda::DescribeArena(copy);
+    watched = what.ok() ? ledger_.Add(std::move(copy), *what, worker.identity()) : what.status();
   }
   // What cannot be watched cannot be confirmed gone: it must not serve, nor count as freed when
   // its worker has ended (A27).
@@ -257,6 +258,7 @@ absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessa
   worker.ready = true;
   worker.arena.generation = worker.generation();
   if (draft_) log_->info("Successfully loaded model from subprocess");
+  if (machine_.serves()) WantSurvey();  // `overlap`: both are there now
   Push(ReloadEvent::Kind::kWorkerReady, worker.generation());
   return absl::OkStatus();
 }

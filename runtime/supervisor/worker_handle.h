@@ -54,6 +54,7 @@ class WorkerHandle {
 
   uint64_t generation() const { return generation_; }
   pid_t pid() const { return process_.pid(); }
+  const ipc::ProcessIdentity& identity() const { return process_.identity(); }
   int pidfd() const { return process_.pidfd(); }
   int socket_fd() const { return socket_.fd(); }
   const std::shared_ptr<const SecretsSnapshot>& secrets() const { return secrets_; }

@@ -32,6 +32,8 @@ using State = ConfirmHelper::State;
 
 constexpr uint64_t kBytes = 1 << 20;
 constexpr int64_t kNsPerMs = 1'000'000;
+// No GPU has this UUID, with a driver or without.
+constexpr ipc::cuda::Uuid kNoDevice{};
 
 class ConfirmHelperTest : public ::testing::Test {
  protected:
@@ -47,7 +49,11 @@ class ConfirmHelperTest : public ::testing::Test {
   void Make(const std::string& executable) {
     helper_ = std::make_unique<ConfirmHelper>(
         *loop_, log_, ConfirmHelper::Options{executable, "test"},
-        [this](const ConfirmQuestion&, DeviceVerdict verdict) { verdict_ = std::move(verdict); });
+        [this](const ConfirmQuestion&, DeviceVerdict verdict) { verdict_ = std::move(verdict); },
+        [this](uint64_t generation, absl::StatusOr<ipc::cuda::GpuSurvey> survey) {
+          EXPECT_EQ(generation, 1u);
+          survey_ = std::move(survey);
+        });
   }
   void StartReal() {
     Make(*FindExecutable("baton-confirm"));
@@ -72,6 +78,13 @@ class ConfirmHelperTest : public ::testing::Test {
     verdict_.reset();
     helper_->Ask(question, timeout, ipc::MonotonicNs());
   }
+  absl::StatusOr<ipc::cuda::GpuSurvey> Survey(absl::Duration timeout = absl::Minutes(2)) {
+    RunUntil([this] { return helper_->state() == State::kIdle; });
+    survey_.reset();
+    helper_->AskSurvey(1, kNoDevice, timeout, ipc::MonotonicNs());
+    RunUntil([this] { return survey_.has_value(); });
+    return *survey_;
+  }
   DeviceVerdict Answer() {
     RunUntil([this] { return verdict_.has_value(); });
     return *verdict_;
@@ -81,6 +94,7 @@ class ConfirmHelperTest : public ::testing::Test {
   ServerLog log_;
   std::unique_ptr<ConfirmHelper> helper_;
   std::optional<DeviceVerdict> verdict_;
+  std::optional<absl::StatusOr<ipc::cuda::GpuSurvey>> survey_;
 };
 
 // An arena whose owner is this process, until it is freed.
@@ -248,6 +262,54 @@ TEST_F(ConfirmHelperTest, OneThatDiesWhenAskedAnswersUnknown) {
   const DeviceVerdict verdict = Answer();
   EXPECT_EQ(verdict.text, "unknown");
   EXPECT_THAT(verdict.detail, StartsWith("the confirmation helper"));
+}
+
+// ---- on a GPU that nobody has ----
+
+TEST_F(ConfirmHelperTest, A27_ASurveyOfAGpuThatIsNotThereKnowsNothingAndSaysWhy) {
+  StartReal();
+  const auto survey = Survey();
+  ASSERT_TRUE(survey.ok()) << survey.status();
+  EXPECT_FALSE(survey->memory.ok());
+  EXPECT_FALSE(survey->processes.ok());
+  EXPECT_NE(survey->processes.status().message(), "");
+  EXPECT_EQ(helper_->state(), State::kIdle);
+}
+
+TEST_F(ConfirmHelperTest, A27_AnArenaOnAGpuThatCannotBeAskedIsUnknown) {
+  StartReal();
+  ConfirmQuestion question{.generation = 1, .bytes = kBytes, .token = "a handle"};
+  question.gpu = GpuQuestion{.owner = {.pid = 1 << 22, .start_time = 1}, .needed_bytes = kBytes};
+  Ask(question);
+  const DeviceVerdict verdict = Answer();
+  EXPECT_TRUE(verdict.answered);
+  EXPECT_FALSE(verdict.freed);
+  EXPECT_EQ(verdict.text, "unknown");
+  EXPECT_THAT(verdict.detail, HasSubstr("trial allocation"));
+}
+
+TEST_F(ConfirmHelperTest, ASurveyThatHangsEndsItsHelper) {
+  StartScripted("mute");
+  const pid_t first = helper_->pid();
+  const auto survey = Survey(absl::Milliseconds(50));
+  EXPECT_THAT(std::string(survey.status().message()), HasSubstr("did not answer within 50ms"));
+  RunUntil([&] { return helper_->state() == State::kIdle && !Exists(first); });
+}
+
+TEST_F(ConfirmHelperTest, A27_AVerdictIsNoAnswerToASurvey) {
+  StartScripted("driver");
+  const auto survey = Survey();
+  EXPECT_THAT(std::string(survey.status().message()), HasSubstr("another question"));
+  EXPECT_FALSE(verdict_.has_value());
+}
+
+TEST_F(ConfirmHelperTest, ASurveyThatNobodyWantsAnyMoreIsToldToNobody) {
+  StartReal();
+  RunUntil([this] { return helper_->state() == State::kIdle; });
+  helper_->AskSurvey(1, kNoDevice, absl::Minutes(2), ipc::MonotonicNs());
+  helper_->Forget();
+  RunUntil([this] { return helper_->state() == State::kIdle; });
+  EXPECT_FALSE(survey_.has_value());
 }
 
 // By the time that it is told: no clock.

@@ -1,5 +1,5 @@
 // A confirmation helper that answers as $BATON_TEST_CONFIRM says:
-//   driver     driver-held
+//   driver     driver-held; to a survey, too, which is no answer to it
 //   mute       never
 //   old-call   freed, to the call before the one that was asked
 //   other      freed, about another generation
@@ -27,8 +27,10 @@ int main() {
     auto envelope = answer.initRoot<baton::ipc::schema::Envelope>();
     envelope.setCall(message->call() - (script == "old-call" ? 1 : 0));
     auto verdict = envelope.initVerdict();
-    verdict.setGeneration(message->envelope().getConfirm().getGeneration() +
-                          (script == "other" ? 1 : 0));
+    const uint64_t generation = message->envelope().isSurvey()
+                                    ? message->envelope().getSurvey().getGeneration()
+                                    : message->envelope().getConfirm().getGeneration();
+    verdict.setGeneration(generation + (script == "other" ? 1 : 0));
     verdict.setVerdict(script == "driver"                ? Kind::DRIVER_HELD
                        : script == "alternate" && !freed ? Kind::UNKNOWN
                                                          : Kind::FREED);

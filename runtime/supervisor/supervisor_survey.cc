@@ -1,0 +1,74 @@
+// SupervisorCore: what NVML says of the GPU while a generation serves, so that
+// what it says after that generation's end means something.
+#include <string>
+#include <utility>
+
+#include "runtime/supervisor/supervisor_core.h"
+
+namespace baton::runtime {
+namespace {
+
+// Drivers give device memory in pieces of this size. No more margin than that: whatever else a
+// worker takes (its context, workspaces) its predecessor had, too, and where a model fills the GPU
+// there is nothing beside it that could ever be free.
+constexpr uint64_t kDeviceMemoryGranuleBytes = uint64_t{2} << 20;
+
+}  // namespace
+
+// NVML may hang, and whoever confirms would wait for that: so never where nobody serves.
+bool SupervisorCore::MaySurvey() const {
+  return survey_wanted_ && confirming_ == 0 && machine_.serves() &&
+         helper_.state() == ConfirmHelper::State::kIdle;
+}
+
+void SupervisorCore::AskForSurvey(int64_t now_ns) {
+  if (!MaySurvey()) return;
+  survey_wanted_ = false;  // once: where it hangs it would do so again
+  const uint64_t serving = machine_.serving_generation();
+  if (const auto device = ledger_.Gpu(serving)) {
+    helper_.AskSurvey(serving, *device, config_.reload.helper_timeout, now_ns);
+  }
+}
+
+void SupervisorCore::Surveyed(uint64_t generation,
+                              const absl::StatusOr<ipc::cuda::GpuSurvey>& survey) {
+  const absl::Status status = survey.ok() ? survey->processes.status() : survey.status();
+  if (!status.ok()) {
+    log_->warn(
+        "NVML does not say who uses the GPU ({}): whether memory is gone will be told by a trial "
+        "allocation",
+        std::string(status.message()));
+  }
+  const auto device = ledger_.Gpu(generation);
+  if (!survey.ok() || !device) return;
+  // A worker that is being reaped may have gone before NVML was asked; then its pid is missing, and
+  // nothing is concluded from that.
+  for (const uint64_t there : ledger_.OnGpu(*device)) {
+    if (workers_.contains(there)) ledger_.TakeBaseline(there, *survey);
+  }
+}
+
+std::optional<ConfirmQuestion> SupervisorCore::Question(uint64_t generation, bool name_holders) {
+  auto question = ledger_.Question(generation, name_holders);
+  if (!question || !question->gpu) return question;
+  question->gpu->importers = fronts_.Importers(generation);
+  question->gpu->needed_bytes = NeededBytes(generation);
+  if (const WorkerHandle* next = Worker(machine_.next_generation())) {
+    question->gpu->successor = next->pid();
+  }
+  return question;
+}
+
+// Where nobody is about to allocate, what was freed is to be free.
+uint64_t SupervisorCore::NeededBytes(uint64_t generation) const {
+  const auto next = workers_.find(machine_.next_generation());
+  if (next != workers_.end() && next->first != generation && !next->second->admitted &&
+      next->second->device_bytes != 0) {
+    const uint64_t bytes = next->second->device_bytes;
+    const uint64_t beyond = bytes % kDeviceMemoryGranuleBytes;
+    return beyond == 0 ? bytes : bytes + kDeviceMemoryGranuleBytes - beyond;
+  }
+  return ledger_.BytesInUse(generation);
+}
+
+}  // namespace baton::runtime
