@@ -77,6 +77,19 @@ struct TimelineReport {
   }
 }
 
+# shmctl doctor
+struct DoctorReport {
+  checks @0 :List(Check);            # in the order of the text
+  failed @1 :UInt32;                 # how many have the level FAIL
+
+  struct Check {
+    level @0 :Text;                  # "ok", "warn", "FAIL"
+    name @1 :Text;
+    found @2 :Text;
+    remedy @3 :Text;                 # empty where there is nothing to do
+  }
+}
+
 # shmctl infer N
 struct InferReport {
   server @0 :Text;

@@ -52,6 +52,7 @@ CommandLine::CommandLine() : app_("Serves models through shared memory, and look
   AddReceipts(*this);
   AddTimeline(*this);
   AddStop(*this);
+  AddDoctor(*this);
 }
 
 std::vector<std::string> CommandLine::verbs() const {

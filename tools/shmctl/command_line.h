@@ -25,7 +25,7 @@ class CommandLine {
   // Parses and runs one command. Results go to standard output; what went
   // wrong goes to standard error as text, also with --json. Standard output
   // stays empty then, but for the verbs whose report tells of the failure
-  // itself: reload, bench and status of all servers.
+  // itself: reload, bench, doctor and status of all servers.
   ExitCode Run(int argc, const char* const* argv);
 
   // The verbs' names, in the order of the help.
@@ -69,6 +69,7 @@ void AddReceipts(CommandLine& line);
 void AddTimeline(CommandLine& line);
 void AddBench(CommandLine& line);
 void AddStop(CommandLine& line);
+void AddDoctor(CommandLine& line);
 
 }  // namespace baton::shmctl
 

@@ -60,9 +60,9 @@ class ShmctlTest : public ::testing::Test {
 
   TempDirectory temp_;
   const std::string run_directory_ = temp_.path() + "/run";
+  const std::string mark_;  // of whatever this test starts
 
  private:
-  std::string mark_;
   int started_ = 0;
 };
 

@@ -19,7 +19,7 @@ class UsageTest : public ShmctlTest {};
 TEST_F(UsageTest, TheVerbs) {
   EXPECT_THAT(shmctl::CommandLine().verbs(),
               ElementsAre("serve", "ls", "status", "signature", "infer", "bench", "reload",
-                          "receipts", "timeline", "stop"));
+                          "receipts", "timeline", "stop", "doctor"));
 }
 
 TEST_F(UsageTest, EveryVerbsHelpShowsAnExample) {
@@ -72,6 +72,10 @@ TEST_F(UsageTest, WrongUsageIsTwo) {
       {"timeline", "a", "1", "2"},
       {"timeline", "not/a/name"},
       {"status", "a", "--timeout"},
+      {"doctor", "--device", "tpu:0"},
+      {"doctor", "--device", "cuda:-1"},
+      {"doctor", "--device", "cuda:"},
+      {"doctor", "--probe", "nobody"},
   };
   for (const std::vector<std::string>& args : cases) {
     const ShmctlResult result = Run(args);
