@@ -27,7 +27,7 @@ inline constexpr uint64_t kGranuleBytes = 128;
 
 inline constexpr uint64_t kSubmissionMagic = 0x3162'7553'6e74'6142;  // "BatnSub1"
 inline constexpr uint64_t kCompletionMagic = 0x3170'6d43'6e74'6142;  // "BatnCmp1"
-inline constexpr uint32_t kLayoutVersion = 1u << 16;                 // major << 16 | minor
+inline constexpr uint32_t kLayoutVersion = 1u << 16 | 1;             // major << 16 | minor
 
 inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
@@ -66,11 +66,15 @@ struct SubmissionEntry {
   uint32_t descriptor_bytes;
   uint16_t kind;  // RequestKind
   uint16_t flags;
-  uint64_t reserved;
+  // Where the results go on the device: a block of the channel's slice of the
+  // arena, whichever generation's. None: they go to the response's block.
+  uint32_t device_granule;
+  uint32_t device_granules;
 };
 static_assert(sizeof(SubmissionEntry) == 64);
 static_assert(offsetof(SubmissionEntry, request_granule) == 32);
 static_assert(offsetof(SubmissionEntry, descriptor_bytes) == 48);
+static_assert(offsetof(SubmissionEntry, device_granule) == 56);
 
 enum class RequestKind : uint16_t { kInfer = 1 };
 
@@ -86,12 +90,13 @@ struct CompletionEntry {
   uint32_t descriptor_bytes;  // of the Response, or of the error text
   uint16_t status_code;       // absl::StatusCode
   uint16_t flags;
-  uint64_t service_ns;  // time in the model
-  uint64_t reserved;
+  uint64_t service_ns;           // time in the model
+  uint64_t needed_device_bytes;  // as needed_bytes, of the block on the device
 };
 static_assert(sizeof(CompletionEntry) == 64);
 static_assert(offsetof(CompletionEntry, needed_bytes) == 32);
 static_assert(offsetof(CompletionEntry, service_ns) == 48);
+static_assert(offsetof(CompletionEntry, needed_device_bytes) == 56);
 
 // Written by the front, in the submission segment.
 struct FrontState {

@@ -25,6 +25,7 @@ void Fill(capnp::List<schema::Tensor>::Builder list, std::span<const TensorLayou
     auto shape = tensor.initShape(static_cast<unsigned>(layout.shape.size()));
     for (size_t d = 0; d < layout.shape.size(); ++d)
       shape.set(static_cast<unsigned>(d), layout.shape[d]);
+    if (layout.on_device) tensor.setRegion(schema::Tensor::Region::DEVICE);
     tensor.setOffset(layout.offset);
     tensor.setBytes(layout.bytes);
   }
@@ -60,7 +61,13 @@ absl::Status CheckStrides(const std::string& name, capnp::List<int64_t>::Reader 
   return absl::OkStatus();
 }
 
-absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t block_bytes) {
+// The bytes of a block in each place.
+struct BlockBytes {
+  uint64_t host = 0;
+  uint64_t device = 0;
+};
+
+absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, const BlockBytes& blocks) {
   TensorLayout layout;
   const capnp::Text::Reader name = tensor.getName();
   if (name.size() == 0 || name.size() > kMaxNameBytes) {
@@ -83,9 +90,12 @@ absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t
       !status.ok()) {
     return status;
   }
-  if (tensor.getRegion() != schema::Tensor::Region::HOST) {
-    return Bad(layout.name, "lies on a device that this side has not opened");
+  layout.on_device = tensor.getRegion() == schema::Tensor::Region::DEVICE;
+  if (tensor.getRegion() != schema::Tensor::Region::HOST &&
+      !(layout.on_device && blocks.device > 0)) {
+    return Bad(layout.name, "lies on a device where nothing was loaned for it");
   }
+  const uint64_t block_bytes = layout.on_device ? blocks.device : blocks.host;
   layout.offset = tensor.getOffset();
   layout.bytes = tensor.getBytes();
   if (layout.bytes != *bytes) {
@@ -104,7 +114,7 @@ absl::StatusOr<TensorLayout> ParseTensor(schema::Tensor::Reader tensor, uint64_t
 }
 
 absl::StatusOr<std::vector<TensorLayout>> ParseList(capnp::List<schema::Tensor>::Reader list,
-                                                    uint64_t block_bytes) {
+                                                    const BlockBytes& blocks) {
   if (list.size() > kMaxTensors) {
     return absl::InvalidArgumentError(
         absl::StrCat(list.size(), " tensors, the limit is ", kMaxTensors));
@@ -112,7 +122,7 @@ absl::StatusOr<std::vector<TensorLayout>> ParseList(capnp::List<schema::Tensor>:
   std::vector<TensorLayout> layouts;
   layouts.reserve(list.size());
   for (const schema::Tensor::Reader tensor : list) {
-    absl::StatusOr<TensorLayout> layout = ParseTensor(tensor, block_bytes);
+    absl::StatusOr<TensorLayout> layout = ParseTensor(tensor, blocks);
     if (!layout.ok()) return layout.status();
     layouts.push_back(*std::move(layout));
   }
@@ -122,7 +132,7 @@ absl::StatusOr<std::vector<TensorLayout>> ParseList(capnp::List<schema::Tensor>:
 // Cap'n Proto throws for malformed bytes; here that is an ordinary status.
 template <typename Root, typename Get>
 absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes,
-                                                uint64_t block_bytes, Get&& get) {
+                                                const BlockBytes& blocks, Get&& get) {
   if (bytes.size() > kMaxDescriptorBytes || bytes.size() % sizeof(capnp::word) != 0 ||
       bytes.empty()) {
     return absl::InvalidArgumentError(
@@ -139,7 +149,7 @@ absl::StatusOr<std::vector<TensorLayout>> Parse(std::span<const std::byte> bytes
     options.traversalLimitInWords = 8 * count + 64;
     options.nestingLimit = 8;
     capnp::FlatArrayMessageReader reader(words.asPtr(), options);
-    layouts = ParseList(get(reader.getRoot<Root>()), block_bytes);
+    layouts = ParseList(get(reader.getRoot<Root>()), blocks);
   });
   KJ_IF_MAYBE (exception, failure) {
     return absl::InvalidArgumentError(
@@ -166,12 +176,15 @@ absl::StatusOr<DescriptorBytes> EncodeResponse(std::span<const TensorLayout> out
 
 absl::StatusOr<std::vector<TensorLayout>> ParseRequest(std::span<const std::byte> bytes,
                                                        uint64_t block_bytes) {
-  return Parse<schema::Request>(bytes, block_bytes, [](auto root) { return root.getInputs(); });
+  return Parse<schema::Request>(bytes, {.host = block_bytes},
+                                [](auto root) { return root.getInputs(); });
 }
 
 absl::StatusOr<std::vector<TensorLayout>> ParseResponse(std::span<const std::byte> bytes,
-                                                        uint64_t block_bytes) {
-  return Parse<schema::Response>(bytes, block_bytes, [](auto root) { return root.getOutputs(); });
+                                                        uint64_t block_bytes,
+                                                        uint64_t device_bytes) {
+  return Parse<schema::Response>(bytes, {.host = block_bytes, .device = device_bytes},
+                                 [](auto root) { return root.getOutputs(); });
 }
 
 uint64_t DescriptorReserve(std::span<const TensorSpec> specs) {
@@ -184,11 +197,20 @@ uint64_t DescriptorReserve(std::span<const TensorSpec> specs) {
   return RoundUpToGranules(bytes);
 }
 
-uint64_t LayoutEnd(std::span<const TensorLayout> layouts) {
+namespace {
+
+uint64_t EndOf(std::span<const TensorLayout> layouts, bool on_device) {
   uint64_t end = 0;
-  for (const TensorLayout& layout : layouts) end = std::max(end, layout.offset + layout.bytes);
+  for (const TensorLayout& layout : layouts) {
+    if (layout.on_device == on_device) end = std::max(end, layout.offset + layout.bytes);
+  }
   return end;
 }
+
+}  // namespace
+
+uint64_t LayoutEnd(std::span<const TensorLayout> layouts) { return EndOf(layouts, false); }
+uint64_t DeviceLayoutEnd(std::span<const TensorLayout> layouts) { return EndOf(layouts, true); }
 
 absl::StatusOr<std::vector<uint32_t>> MatchSpecs(std::span<const TensorSpec> specs,
                                                  std::span<const TensorLayout> layouts) {

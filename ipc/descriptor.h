@@ -20,14 +20,15 @@
 
 namespace baton::ipc {
 
-// One tensor of a block: dense, row-major, on the host. `offset` counts from
-// the start of the block.
+// One tensor of a block: dense, row-major. `offset` counts from the start of
+// the block that it lies in, on the host or on the device.
 struct TensorLayout {
   std::string name;
   DType dtype = DType::kInvalid;
   std::vector<int64_t> shape;
   uint64_t offset = 0;
   uint64_t bytes = 0;
+  bool on_device = false;
 
   friend bool operator==(const TensorLayout&, const TensorLayout&) = default;
 };
@@ -42,18 +43,22 @@ absl::StatusOr<DescriptorBytes> EncodeResponse(std::span<const TensorLayout> out
 // Parse and check a description. `bytes` must be private memory: what is
 // checked here is what the caller will use. Everything is INVALID_ARGUMENT
 // that names the tensor: too many tensors, unknown dtype, bad shape, wrong
-// size, not dense, misaligned, or not inside a block of `block_bytes`.
+// size, not dense, misaligned, or not inside its block: of `block_bytes` on
+// the host, of `device_bytes` on the device (0: there is none).
 absl::StatusOr<std::vector<TensorLayout>> ParseRequest(std::span<const std::byte> bytes,
                                                        uint64_t block_bytes);
 absl::StatusOr<std::vector<TensorLayout>> ParseResponse(std::span<const std::byte> bytes,
-                                                        uint64_t block_bytes);
+                                                        uint64_t block_bytes,
+                                                        uint64_t device_bytes = 0);
 
 // Bytes to set aside at the start of a block for the description of any
 // tensors with these names and up to kMaxRank dimensions; a multiple of 128.
 uint64_t DescriptorReserve(std::span<const TensorSpec> specs);
 
-// The first bytes that `layouts` need in a block; 0 when there are none.
+// The first bytes that `layouts` need in a block on the host, or on the device;
+// 0 when there are none.
 uint64_t LayoutEnd(std::span<const TensorLayout> layouts);
+uint64_t DeviceLayoutEnd(std::span<const TensorLayout> layouts);
 
 // Checks that `layouts` are what `specs` ask for, in any order, and gives for
 // each spec the index of its layout. INVALID_ARGUMENT says which tensor is

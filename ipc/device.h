@@ -101,6 +101,7 @@ class ImportedArena {
   virtual std::span<const std::byte> bytes() const = 0;
   // The same on the device, for a framework in this process; 0 on the host device.
   virtual uint64_t device_address() const { return 0; }
+  virtual int device_ordinal() const { return -1; }  // as this process counts GPUs
   virtual uint64_t size_bytes() const { return bytes().size(); }
   // The destructor calls a driver, which may take its time or hang: it is not
   // to run on a thread that anybody waits for.

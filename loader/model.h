@@ -39,6 +39,17 @@ class OutputSink {
   // have that size complete, call Allocate for every output before giving up.
   virtual absl::StatusOr<std::span<std::byte>> Allocate(size_t index,
                                                         std::span<const int64_t> shape) = 0;
+
+  // Whether the caller wants the results on the model's device. A model that
+  // has them there then calls AllocateOnDevice instead, and nothing is copied;
+  // what was Allocated is copied there when Run has returned.
+  virtual bool on_device() const { return false; }
+  // As Allocate, of device memory; its address there. To be written when Run
+  // returns.
+  virtual absl::StatusOr<uint64_t> AllocateOnDevice(size_t index, std::span<const int64_t> shape) {
+    static_cast<void>(index), static_cast<void>(shape);
+    return absl::UnimplementedError("results go to the host");
+  }
 };
 
 // Device memory that the worker sets aside for the model's Upload.

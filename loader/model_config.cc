@@ -159,6 +159,8 @@ absl::Status ReadLimits(const ConfigNode& node, ModelConfig& config) {
        [&](const ConfigNode& value) { return Assign(value.Size(), config.max_request_bytes); }},
       {"device_capacity",
        [&](const ConfigNode& value) { return Assign(value.Size(), config.device_capacity_bytes); }},
+      {"device_results",
+       [&](const ConfigNode& value) { return Assign(value.Size(), config.device_results_bytes); }},
   };
   return node.Map(keys);
 }

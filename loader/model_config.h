@@ -54,6 +54,7 @@ struct ModelConfig {
   std::optional<Signature> signature;  // where the loader does not know it
   uint64_t max_request_bytes = 0;      // 0: as the channel's arena allows
   uint64_t device_capacity_bytes = 0;  // 0: the device's own
+  uint64_t device_results_bytes = 0;   // set aside for results that stay on the device
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it
 };

@@ -35,17 +35,20 @@ absl::StatusOr<std::shared_ptr<const CudaContext>> KeptContext(const Uuid& uuid)
 
 class ImportedCudaArena final : public ImportedArena {
  public:
-  ImportedCudaArena(std::unique_ptr<ImportedCudaMemory> memory, uint64_t generation)
-      : memory_(std::move(memory)), generation_(generation) {}
+  ImportedCudaArena(std::unique_ptr<ImportedCudaMemory> memory, uint32_t ordinal,
+                    uint64_t generation)
+      : memory_(std::move(memory)), ordinal_(ordinal), generation_(generation) {}
 
   std::span<const std::byte> bytes() const override { return {}; }
   uint64_t device_address() const override { return memory_->address(); }
+  int device_ordinal() const override { return static_cast<int>(ordinal_); }
   uint64_t size_bytes() const override { return memory_->bytes(); }
   uint64_t generation() const override { return generation_; }
   bool closing_may_hang() const override { return true; }
 
  private:
   const std::unique_ptr<ImportedCudaMemory> memory_;
+  const uint32_t ordinal_;
   const uint64_t generation_;
 };
 
@@ -71,7 +74,8 @@ absl::StatusOr<std::unique_ptr<ImportedArena>> ImportCudaArena(ArenaExport arena
     return absl::Status(memory.status().code(),
                         absl::StrCat(what, std::string(memory.status().message())));
   }
-  return std::make_unique<ImportedCudaArena>(*std::move(memory), arena.generation);
+  return std::make_unique<ImportedCudaArena>(*std::move(memory), (*context)->gpu().ordinal,
+                                             arena.generation);
 }
 
 }  // namespace baton::ipc::cuda

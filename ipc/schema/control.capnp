@@ -37,7 +37,7 @@ struct Envelope {
     statusReply @11 :ServerStatus;
     reloadReply @12 :ReloadReply;
     done @13 :Void;                  # stop accepted; channel closed
-    channelOpened @14 :ChannelRef;
+    channelOpened @14 :ChannelOpened;
     importArena @15 :ArenaExport;    # fds: the arena's (host device)
     closeImports @16 :GenerationRef;
 
@@ -105,6 +105,11 @@ struct OpenChannel {
   submissionBytes @1 :UInt64;
   completionBytes @2 :UInt64;
   hasEvent @3 :Bool;                 # the front waits in an epoll loop of its own
+  deviceBytes @4 :UInt64;            # a slice of this size for results on the device; 0: none
+}
+struct ChannelOpened {
+  channel @0 :UInt64;
+  deviceOffset @1 :UInt64;           # of its slice in the arena of every generation
 }
 
 struct ChannelRef { channel @0 :UInt64; }
@@ -252,6 +257,8 @@ struct AddChannel {
   submissionBytes @1 :UInt64;
   completionBytes @2 :UInt64;
   hasEvent @3 :Bool;
+  deviceOffset @4 :UInt64;           # of its slice for results in the arena
+  deviceBytes @5 :UInt64;            # of that slice; 0: none
 }
 
 struct Staged {
@@ -259,6 +266,7 @@ struct Staged {
   deviceBytes @1 :UInt64;            # what its arena will take
   maxRequestBytes @2 :UInt64;
   deviceTotalBytes @3 :UInt64;       # of the whole device; 0: the supervisor knows better
+  deviceResultsBytes @4 :UInt64;     # at the start of the arena, set aside for results
 }
 
 # What a worker starts from, in the sealed memfd that `start` carries.

@@ -10,7 +10,7 @@ struct Tensor {
   shape @2 :List(Int64);
   strides @3 :List(Int64);  # in elements; empty means dense row-major
   region @4 :Region;
-  offset @5 :UInt64;        # host: from the start of the block; device: from the start of the arena
+  offset @5 :UInt64;        # from the start of the block that was loaned there
   bytes @6 :UInt64;
 
   enum Region {

@@ -83,13 +83,20 @@ ArenaLeases::Due ArenaLeases::TakeDue() {
   const std::lock_guard lock(mutex_);
   for (size_t i = arenas_.size(); i-- > 0;) {
     LeasedArena& arena = *arenas_[i];
-    if (arena.close_asked_ && arena.held_.empty()) {
+    if (arena.open_) continue;
+    const std::vector<HeldLeases> unread = UnreadResults(arena.generation());
+    uint64_t answers = 0;
+    for (const HeldLeases& channel : unread) answers += channel.count;
+    if (std::exchange(arena.unread_, answers) != answers) arena.owed_ = true;
+    if (arena.close_asked_ && arena.held_.empty() && answers == 0) {
       leaving_.insert(arena.generation());
       due.leaving.push_back(std::move(arenas_[i]));
       arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
     } else if (std::exchange(arena.owed_, false)) {
       due.answers.push_back(
           {.call = arena.call_, .generation = arena.generation(), .held = arena.held_});
+      std::vector<HeldLeases>& held = due.answers.back().held;
+      held.insert(held.end(), unread.begin(), unread.end());
     }
   }
   return due;
@@ -127,14 +134,45 @@ ArenaLeases::Acquired ArenaLeases::Acquire(uint64_t channel, uint64_t serving) {
   }
   if (best == nullptr) return acquired;
   acquired.arena = best;
-  for (HeldLeases& held : best->held_) {
+  Hold(*best, channel);
+  return acquired;
+}
+
+void ArenaLeases::Hold(LeasedArena& arena, uint64_t channel) {
+  for (HeldLeases& held : arena.held_) {
     if (held.channel == channel) {
       ++held.count;
-      return acquired;
+      return;
     }
   }
-  best->held_.push_back({.channel = channel, .count = 1});
-  return acquired;
+  arena.held_.push_back({.channel = channel, .count = 1});
+}
+
+void ArenaLeases::AddChannel(uint64_t channel, Unread unread) {
+  const std::lock_guard lock(mutex_);
+  channels_[channel] = std::move(unread);
+}
+
+void ArenaLeases::RemoveChannel(uint64_t channel) {
+  const std::lock_guard lock(mutex_);
+  channels_.erase(channel);
+}
+
+LeasedArena* ArenaLeases::AcquireResult(uint64_t channel, uint64_t generation) {
+  const std::lock_guard lock(mutex_);
+  LeasedArena* arena = Find(generation);
+  if (arena != nullptr) Hold(*arena, channel);
+  return arena;
+}
+
+std::vector<HeldLeases> ArenaLeases::UnreadResults(uint64_t generation) const {
+  std::vector<HeldLeases> unread;
+  for (const auto& [channel, count] : channels_) {
+    if (const uint32_t answers = count(generation); answers > 0) {
+      unread.push_back({.channel = channel, .count = answers});
+    }
+  }
+  return unread;
 }
 
 ArenaLeases::Released ArenaLeases::Release(LeasedArena* arena, uint64_t channel) {

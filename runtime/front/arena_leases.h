@@ -12,11 +12,16 @@
 //    holds is counted for an answer, so the count only falls from then on.
 // 3. A release that changes what the server was told leaves `owed` behind,
 //    under the mutex, and the caller is told to wake the session's thread.
+// 4. An answer with results on the device that its channel has not read yet
+//    counts as a lease of the channel's. A channel leases it (AcquireResult)
+//    before it shows the answer as read, so there is no moment in between.
 #ifndef BATON_RUNTIME_FRONT_ARENA_LEASES_H_
 #define BATON_RUNTIME_FRONT_ARENA_LEASES_H_
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -39,6 +44,7 @@ class LeasedArena {
   uint64_t generation() const { return arena_->generation(); }
   std::span<const std::byte> bytes() const { return arena_->bytes(); }
   uint64_t device_address() const { return arena_->device_address(); }
+  int device_ordinal() const { return arena_->device_ordinal(); }
   uint64_t size_bytes() const { return arena_->size_bytes(); }
   bool closing_may_hang() const { return arena_->closing_may_hang(); }
 
@@ -52,12 +58,16 @@ class LeasedArena {
   bool open_ = true;
   bool close_asked_ = false;  // unmap it with the last lease
   bool owed_ = false;         // the server has not been told what holds now
+  uint64_t unread_ = 0;       // results, when that was looked at last
   uint64_t call_ = 0;         // the server's question, 0: none that awaits more
 };
 
 class ArenaLeases {
  public:
   using Arenas = std::vector<std::unique_ptr<LeasedArena>>;
+  // How many answers a generation has given that the channel has not read.
+  // Called under the mutex, on the session's thread.
+  using Unread = std::function<uint32_t(uint64_t generation)>;
 
   struct Answer {
     uint64_t call = 0;
@@ -99,6 +109,13 @@ class ArenaLeases {
 
   // Of generation `serving` if that is open, else of the newest one.
   Acquired Acquire(uint64_t channel, uint64_t serving);
+  // Channels that can have results on the device, while they live.
+  void AddChannel(uint64_t channel, Unread unread);
+  void RemoveChannel(uint64_t channel);
+  // For results that it has just read, also where the generation is closing.
+  // nullptr: it is not mapped.
+  LeasedArena* AcquireResult(uint64_t channel, uint64_t generation);
+
   struct Released {
     bool tell = false;                  // the session's thread has something to tell
     std::unique_ptr<LeasedArena> last;  // to be let go: nobody is left to be told
@@ -111,10 +128,13 @@ class ArenaLeases {
  private:
   LeasedArena* Find(uint64_t generation) const;
   void NoteNewest();
+  static void Hold(LeasedArena& arena, uint64_t channel);
+  std::vector<HeldLeases> UnreadResults(uint64_t generation) const;
 
   mutable std::mutex mutex_;
-  Arenas arenas_;               // guarded by mutex_
-  std::set<uint64_t> leaving_;  // given by TakeDue, not unmapped yet; guarded by mutex_
+  Arenas arenas_;                        // guarded by mutex_
+  std::set<uint64_t> leaving_;           // given by TakeDue, not unmapped yet; guarded by mutex_
+  std::map<uint64_t, Unread> channels_;  // with results on the device; guarded by mutex_
   bool gone_ = false;
   std::atomic<uint64_t> newest_{0};
 };

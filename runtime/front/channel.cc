@@ -125,6 +125,14 @@ absl::StatusOr<RequestPlan> Channel::Plan(std::span<const TensorSpec> inputs,
   return RequestPlan(*plan);
 }
 
+absl::StatusOr<RequestPlan> Channel::PlanOnDevice(std::span<const TensorSpec> inputs,
+                                                  uint64_t result_bytes) {
+  if (core_ == nullptr) return MovedFrom();
+  absl::StatusOr<const internal::PlanRep*> plan = core_->PlanOnDevice(inputs, result_bytes);
+  if (!plan.ok()) return plan.status();
+  return RequestPlan(*plan);
+}
+
 absl::StatusOr<Request> Channel::Loan(const RequestPlan& plan) {
   if (core_ == nullptr) return MovedFrom();
   if (plan.rep_ == nullptr) return absl::InvalidArgumentError("an empty plan: use Channel::Plan");

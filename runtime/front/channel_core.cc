@@ -16,28 +16,14 @@
 namespace baton::internal {
 namespace {
 
-constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
 constexpr int64_t kMaxTimeoutNs = int64_t{24} * 3600 * 1'000'000'000;
 constexpr absl::Duration kLongestSpin = absl::Minutes(1);
-
-bool IsStatic(std::span<const TensorSpec> specs) {
-  for (const TensorSpec& spec : specs) {
-    for (const int64_t dim : spec.shape) {
-      if (dim == kDynamicDim) return false;
-    }
-  }
-  return true;
-}
+// Slices of device memory are cut in these.
+constexpr uint64_t kDevicePageBytes = 4096;
 
 ipc::SegmentBacking ToBacking(ChannelOptions::Backing backing) {
   return backing == ChannelOptions::Backing::kMemfd ? ipc::SegmentBacking::kMemfd
                                                     : ipc::SegmentBacking::kPosixShm;
-}
-
-absl::Status TooLarge(const char* what, uint64_t needed, uint64_t arena, const char* option) {
-  return absl::InvalidArgumentError(absl::StrCat("the ", what, " needs a block of ", needed,
-                                                 " bytes, this channel's arena has ", arena,
-                                                 ": open the channel with a larger ", option));
 }
 
 }  // namespace
@@ -65,6 +51,9 @@ ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions&
       responses_(static_cast<uint32_t>(
                      std::min<uint64_t>(completion_plan.arena_bytes / ipc::kGranuleBytes, ~0u)),
                  options.max_handles),
+      device_(static_cast<uint32_t>(
+                  std::clamp<uint64_t>(options.device_result_bytes / ipc::kGranuleBytes, 1, ~0u)),
+              options.device_result_bytes > 0 ? options.max_handles : 1),
       spin_(ipc::SpinBudget::ForThisThread(
           absl::ToInt64Nanoseconds(std::min(options.max_spin, kLongestSpin)))),
       layouts_(session_->signature()),
@@ -74,6 +63,8 @@ ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions&
     slots_[i].next = free_slot_;
     free_slot_ = i;
   }
+  // Relaxed: nobody else knows the segment yet.
+  front_state().completions_read.store(options.first_sequence, std::memory_order_relaxed);
   settled_reaped_ = session_->status_page().reaped_generation.load(std::memory_order_acquire);
 }
 
@@ -85,6 +76,11 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
   if (options.max_handles == 0 || options.max_handles > (1u << kSlotBits)) {
     return absl::InvalidArgumentError(absl::StrCat("max_handles is ", options.max_handles,
                                                    ": must be from 1 to ", 1u << kSlotBits));
+  }
+  if (options.device_result_bytes % kDevicePageBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("device_result_bytes is ",
+                                                   options.device_result_bytes,
+                                                   ": must be a multiple of ", kDevicePageBytes));
   }
   absl::StatusOr<ipc::SegmentPlan> submission_plan =
       ipc::PlanSubmissionSegment(options.ring_entries, options.request_arena_bytes);
@@ -125,23 +121,41 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
     if (!made.ok()) return made.status();
     event = *std::move(made);
   }
-  absl::StatusOr<uint64_t> channel =
+  const absl::StatusOr<Session::OpenedChannel> opened =
       session->OpenChannel({.submission = submission_handles->read_only.get(),
                             .completion = completion_handles->read_write.get(),
                             .event = event.get(),
                             .ring_entries = options.ring_entries,
                             .submission_bytes = submission_plan->segment_bytes,
-                            .completion_bytes = completion_plan->segment_bytes});
-  if (!channel.ok()) return channel.status();
+                            .completion_bytes = completion_plan->segment_bytes,
+                            .device_bytes = options.device_result_bytes});
+  if (!opened.ok()) return opened.status();
   auto* core =
       new ChannelCore(std::move(session), options, *std::move(submission), *submission_plan,
                       *std::move(completion), *completion_plan, std::move(event));
-  core->channel_ = *channel;
+  core->channel_ = opened->channel;
+  core->slice_offset_ = opened->device_offset;
   core->AddHandle();
+  if (options.device_result_bytes > 0) {
+    core->session_->AddResultChannel(
+        core->channel_, [core](uint64_t generation) { return core->UnreadAnswers(generation); });
+    // On a GPU the first import makes a context, which takes its time.
+    if (absl::Status imported = core->session_->AwaitImport(); !imported.ok()) {
+      core->CloseChannel();
+      return imported;
+    }
+  }
   return core;
 }
 
+// Nobody reads answers any more: none of them keeps device memory.
+void ChannelCore::ForgetResults() {
+  if (options_.device_result_bytes > 0) session_->RemoveResultChannel(channel_);
+}
+
 ChannelCore::~ChannelCore() {
+  ForgetResults();
+  if (close_late_) session_->CloseChannel(channel_);
   // Answers that nobody asked for.
   for (Slot& slot : slots_) {
     if (slot.layout != nullptr) layouts_.Release(slot.layout);
@@ -169,96 +183,7 @@ absl::StatusOr<DeviceLease> ChannelCore::LeaseDevice() const {
   return Session::Lease(session_, channel_);
 }
 
-// ---- Plans and loans ---------------------------------------------------------------------------
-
-absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const TensorSpec> inputs,
-                                                               uint64_t response_bytes) {
-  auto plan = std::make_unique<PlanRep>();
-  plan->inputs.assign(inputs.begin(), inputs.end());
-  plan->asked_response_bytes = response_bytes;
-  for (const TensorSpec& spec : inputs) {
-    const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, spec.shape);
-    if (!bytes || spec.shape.size() > kMaxRank || spec.name.size() > kMaxNameBytes) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "input ", ToString(spec), ": a request needs every dimension, a dtype, at most ",
-          kMaxRank, " dimensions and a name of at most ", kMaxNameBytes, " bytes"));
-    }
-    plan->layouts.push_back({.name = spec.name,
-                             .dtype = spec.dtype,
-                             .shape = spec.shape,
-                             .offset = 0,
-                             .bytes = *bytes});
-  }
-  if (absl::StatusOr<std::vector<uint32_t>> order =
-          ipc::MatchSpecs(signature().inputs, plan->layouts);
-      !order.ok()) {
-    return order.status();
-  }
-  uint64_t at = ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(inputs));
-  const uint64_t request_arena = submission_plan_.arena_bytes;
-  for (ipc::TensorLayout& layout : plan->layouts) {
-    layout.offset = at;
-    if (layout.bytes > request_arena) {
-      return TooLarge("request", layout.bytes, request_arena, "request_arena_bytes");
-    }
-    at = ipc::RoundUpToGranules(at + layout.bytes);
-  }
-  if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
-  if (const uint64_t limit = session_->max_request_bytes(); limit != 0 && at > limit) {
-    return absl::InvalidArgumentError(absl::StrCat("the request needs ", at,
-                                                   " bytes, the server allows ", limit,
-                                                   " (limits.max_request_bytes)"));
-  }
-  plan->request_granules = static_cast<uint32_t>(at / ipc::kGranuleBytes);
-
-  uint64_t results = response_bytes;
-  if (results == 0 && IsStatic(signature().outputs)) {
-    for (const TensorSpec& spec : signature().outputs) {
-      results += ipc::RoundUpToGranules(TensorBytes(spec.dtype, spec.shape).value_or(0));
-    }
-  } else if (results == 0) {
-    results = std::min(kDefaultDynamicResponseBytes, completion_plan_.arena_bytes / 2);
-  }
-  const uint64_t reserve = ipc::DescriptorReserve(signature().outputs);
-  if (results > completion_plan_.arena_bytes || reserve + results > completion_plan_.arena_bytes) {
-    return TooLarge("response", results, completion_plan_.arena_bytes, "response_arena_bytes");
-  }
-  plan->response_granules =
-      static_cast<uint32_t>(ipc::RoundUpToGranules(reserve + results) / ipc::kGranuleBytes);
-  absl::StatusOr<ipc::DescriptorBytes> descriptor = ipc::EncodeRequest(plan->layouts);
-  if (!descriptor.ok()) return descriptor.status();
-  plan->descriptor = *std::move(descriptor);
-  return plan;
-}
-
-absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
-                                                 uint64_t response_bytes) {
-  if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  for (const std::unique_ptr<PlanRep>& plan : plans_) {
-    if (plan->asked_response_bytes == response_bytes &&
-        std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
-      return plan.get();
-    }
-  }
-  if (plans_.size() == ipc::kMaxPlans) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("this channel has ", ipc::kMaxPlans,
-                     " plans already: use fewer different shapes, or another channel"));
-  }
-  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, response_bytes);
-  if (!plan.ok()) return plan.status();
-  (*plan)->token = plans_.size() + 1;
-  plans_.push_back(*std::move(plan));
-  return plans_.back().get();
-}
-
-absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {
-  if (!IsStatic(signature().inputs)) {
-    return absl::InvalidArgumentError(
-        "the model's inputs have dimensions that each request chooses: say which shapes");
-  }
-  return Plan(signature().inputs, 0);
-}
+// ---- Loans -------------------------------------------------------------------------------------
 
 absl::StatusOr<uint32_t> ChannelCore::Loan(const PlanRep& plan) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
@@ -300,6 +225,16 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
         " bytes free now (", free_response_bytes(), " of ", completion_plan_.arena_bytes,
         "): release responses, or open the channel with more response_arena_bytes"));
   }
+  std::optional<ipc::BlockAllocator::Block> device;
+  if (plan.on_device && !(device = device_.Allocate(plan.device_granules))) {
+    requests_.Free(*request);
+    responses_.Free(*response);
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "this channel's device memory has no block of ", plan.device_granules * ipc::kGranuleBytes,
+        " bytes free now (", device_.free_granules() * ipc::kGranuleBytes, " of ",
+        options_.device_result_bytes,
+        "): release responses, or open the channel with more device_result_bytes"));
+  }
   const uint32_t index = free_slot_;
   Slot& slot = slots_[index];
   free_slot_ = slot.next;
@@ -310,6 +245,8 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   slot.has_request = true;
   slot.response = *response;
   slot.has_response = true;
+  slot.device = device.value_or(ipc::BlockAllocator::Block{});
+  slot.has_device = device.has_value();
   std::byte* block = RequestBytes(slot.request);
   // Relaxed: the entry that names this block is published later.
   reinterpret_cast<ipc::RequestBlockHeader*>(block)->cancelled.store(0, std::memory_order_relaxed);
@@ -376,6 +313,8 @@ void ChannelCore::Publish(Slot& slot) {
     entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
     entry.kind = static_cast<uint16_t>(ipc::RequestKind::kInfer);
     entry.flags = 0;
+    entry.device_granule = slot.has_device ? slot.device.granule : 0;
+    entry.device_granules = slot.has_device ? slot.device.granules : 0;
     BATON_CRASH_POINT("front.entry_filled");
   });
   BATON_CRASH_POINT("front.entry_published");
@@ -411,7 +350,10 @@ void ChannelCore::DropHandle() {
 void ChannelCore::CloseChannel() {
   closed_ = true;
   if (broken_.ok()) broken_ = absl::FailedPreconditionError("the channel is closed");
-  session_->CloseChannel(channel_);
+  ForgetResults();
+  // Its slice may go to another channel as soon as the server knows.
+  close_late_ = device_.loaned_blocks() > 0;
+  if (!close_late_) session_->CloseChannel(channel_);
   DropHandle();
 }
 
@@ -432,7 +374,9 @@ void ChannelCore::FreeIfDone(uint32_t index) {
   if (slot.outstanding || slot.user != User::kNone) return;
   if (slot.has_request) requests_.Free(slot.request);
   if (slot.has_response) responses_.Free(slot.response);
-  slot.has_request = slot.has_response = false;
+  if (slot.has_device) device_.Free(slot.device);
+  if (slot.arena != nullptr) session_->ReturnLease(std::exchange(slot.arena, nullptr), channel_);
+  slot.has_request = slot.has_response = slot.has_device = false;
   if (slot.layout != nullptr) layouts_.Release(slot.layout);
   slot.layout = nullptr;
   slot.next = free_slot_;

@@ -52,9 +52,11 @@ struct PlanRep {
   ipc::DescriptorBytes descriptor;
   uint64_t token = 0;
   uint64_t asked_response_bytes = 0;
+  bool on_device = false;  // the results
   uint32_t request_granules = 0;
-  // Grows when results turn out to need more than was first loaned.
+  // Both grow when results turn out to need more than was first loaned.
   mutable uint32_t response_granules = 0;
+  mutable uint32_t device_granules = 0;  // 0: results go to the response's block
 };
 
 class ChannelCore {
@@ -65,7 +67,10 @@ class ChannelCore {
   static absl::StatusOr<Channel> OpenChannel(std::shared_ptr<Session> session,
                                              const ChannelOptions& options);
 
-  absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes);
+  absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes,
+                                      bool on_device = false);
+  absl::StatusOr<const PlanRep*> PlanOnDevice(std::span<const TensorSpec> inputs,
+                                              uint64_t result_bytes);
   absl::StatusOr<const PlanRep*> DefaultPlan();
   absl::StatusOr<uint32_t> Loan(const PlanRep& plan);
 
@@ -118,6 +123,7 @@ class ChannelCore {
     bool outstanding = false;
     bool has_request = false;
     bool has_response = false;
+    bool has_device = false;
     bool listed = false;  // goes to ready_ when it ends (not a Call)
     bool idempotent = false;
     bool retried = false;    // after its worker's death
@@ -125,6 +131,8 @@ class ChannelCore {
     uint8_t resubmits = 0;   // with a larger response block
     ipc::BlockAllocator::Block request;
     ipc::BlockAllocator::Block response;
+    ipc::BlockAllocator::Block device;
+    LeasedArena* arena = nullptr;  // leased for results that lie there
     uint64_t sequence = 0;
     int64_t deadline_ns = 0;
     absl::Status status;  // kReady: how it ended; withdrawn: how it ends unless it was started
@@ -157,7 +165,8 @@ class ChannelCore {
 
   absl::Status CheckUsable() const;
   absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
-                                                    uint64_t response_bytes);
+                                                    uint64_t response_bytes, bool on_device);
+  absl::Status PlanResults(PlanRep& plan) const;
   absl::StatusOr<uint32_t> TryLoan(const PlanRep& plan);
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
@@ -169,7 +178,12 @@ class ChannelCore {
   bool ReadCompletions();
   void Complete(const ipc::CompletionEntry& entry);
   void CompleteOk(uint32_t index, const ipc::CompletionEntry& entry);
-  bool RetryLarger(Slot& slot, uint64_t needed_bytes);
+  bool RetryLarger(Slot& slot, const ipc::CompletionEntry& entry);
+  // Leases the arena that these results lie in, and points the views there.
+  absl::Status LeaseResults(Slot& slot, uint64_t generation);
+  // Answers of that generation that were not read. The session's thread asks.
+  uint32_t UnreadAnswers(uint64_t generation) const;
+  void ForgetResults();
   std::string ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const;
 
   // Ends.
@@ -208,11 +222,13 @@ class ChannelCore {
   const ipc::SegmentPlan completion_plan_;
   ipc::UniqueFd event_;
   uint64_t channel_ = 0;
+  uint64_t slice_offset_ = 0;  // of device_, in the arena of every generation
 
   ipc::RingProducer<ipc::SubmissionEntry> submissions_;
   ipc::RingConsumer<ipc::CompletionEntry> completions_;
   ipc::BlockAllocator requests_;
   ipc::BlockAllocator responses_;
+  ipc::BlockAllocator device_;  // the slice for results on the device
   ipc::SpinBudget spin_;
   ResponseLayouts layouts_;
 
@@ -226,7 +242,8 @@ class ChannelCore {
   uint32_t unfinished_ = 0;  // user side pending or ready
   uint32_t handles_ = 0;
   bool closed_ = false;
-  absl::Status broken_;  // why nothing works any more
+  bool close_late_ = false;  // the server is told when the last result has gone
+  absl::Status broken_;      // why nothing works any more
   int64_t earliest_deadline_ns_ = INT64_MAX;
   uint32_t polls_ = 0;
   bool armed_ = false;       // an event loop waits on event_

@@ -41,8 +41,9 @@ bool ChannelCore::ReadCompletions() {
     if (!broken_.ok()) return true;
   }
   if (any) {
-    // Relaxed: for observers; nothing is decided by it.
-    front_state().completions_read.store(completions_.next(), std::memory_order_relaxed);
+    // SYNC: results_leased. What lies on the device was leased before.
+    front_state().completions_read.store(completions_.next(), std::memory_order_release);
+    if (options_.device_result_bytes > 0) session_->ResultsRead();
   }
   return any;
 }
@@ -71,7 +72,7 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
     CompleteOk(at, entry);
     return;
   }
-  if (code == absl::StatusCode::kResourceExhausted && RetryLarger(slot, entry.needed_bytes)) return;
+  if (code == absl::StatusCode::kResourceExhausted && RetryLarger(slot, entry)) return;
   absl::Status status(code, ErrorText(slot, entry));
   // A worker skipped what was withdrawn. Without the bit CANCELLED is the model's own word.
   const bool dropped = (entry.flags & ipc::kCompletionDropped) != 0;
@@ -90,8 +91,9 @@ void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) 
     return;
   }
   const std::byte* block = ResponseBytes(slot.response);
-  absl::StatusOr<ResponseLayout*> layout = layouts_.Get(
-      entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes}, block_bytes);
+  absl::StatusOr<ResponseLayout*> layout =
+      layouts_.Get(entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes},
+                   block_bytes, slot.has_device ? slot.device.granules * ipc::kGranuleBytes : 0);
   if (!layout.ok()) {
     Poison(Printable(std::string(layout.status().message())));
     return;
@@ -104,37 +106,100 @@ void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) 
     slot.views[i] = {.name = tensor.name,
                      .dtype = tensor.dtype,
                      .shape = tensor.shape,
-                     .bytes = {block + tensor.offset, tensor.bytes}};
+                     .bytes = {block + tensor.offset, tensor.on_device ? 0 : tensor.bytes},
+                     .device_address = 0};
   }
+  absl::Status status;
+  if (slot.has_device) status = LeaseResults(slot, entry.generation);
   EndRing(index);
-  FinishUser(index, absl::OkStatus());
+  FinishUser(index, std::move(status));
 }
 
-bool ChannelCore::RetryLarger(Slot& slot, uint64_t needed_bytes) {
+absl::Status ChannelCore::LeaseResults(Slot& slot, uint64_t generation) {
+  slot.arena = session_->LeaseResult(channel_, generation);
+  const uint64_t start = slice_offset_ + slot.device.granule * ipc::kGranuleBytes;
+  const uint64_t end = start + slot.device.granules * ipc::kGranuleBytes;
+  if (slot.arena == nullptr || end > slot.arena->size_bytes()) {
+    slot.views.clear();
+    return absl::AbortedError(absl::StrCat(
+        "the results lie in device memory of generation ", generation,
+        " that is not mapped here: this front was too late to map it, or could not. Send the "
+        "request again if that does no harm"));
+  }
+  const std::span<const std::byte> bytes = slot.arena->bytes();
+  for (size_t i = 0; i < slot.views.size(); ++i) {
+    const ipc::TensorLayout& tensor = slot.layout->tensors[slot.layout->order[i]];
+    if (!tensor.on_device) continue;
+    const uint64_t at = start + tensor.offset;
+    if (!bytes.empty()) {
+      slot.views[i].bytes = bytes.subspan(at, tensor.bytes);
+    } else {
+      slot.views[i].bytes = {};
+      slot.views[i].device_address = slot.arena->device_address() + at;
+      slot.views[i].device_ordinal = slot.arena->device_ordinal();
+    }
+  }
+  return absl::OkStatus();
+}
+
+uint32_t ChannelCore::UnreadAnswers(uint64_t generation) const {
+  const ipc::WorkerState& worker = worker_state();
+  const uint64_t read = front_state().completions_read.load(std::memory_order_acquire);
+  const auto* entries = reinterpret_cast<const ipc::CompletionEntry*>(completion_.data() +
+                                                                      completion_plan_.ring_offset);
+  uint64_t published = ipc::FindPublished(entries, options_.ring_entries, read);
+  // What a later generation has answered since is not this one's. SYNC: generation_resumed
+  const uint64_t resumed = worker.resume_generation.load(std::memory_order_acquire);
+  const uint64_t boundary = worker.resume_published.load(std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const bool settled = worker.resume_generation.load(std::memory_order_relaxed) == resumed;
+  if (settled && resumed > generation && Before(boundary, published)) published = boundary;
+  return Before(read, published) ? static_cast<uint32_t>(published - read) : 0;
+}
+
+bool ChannelCore::RetryLarger(Slot& slot, const ipc::CompletionEntry& entry) {
+  const uint64_t needed = entry.needed_bytes;
+  const uint64_t needed_there = slot.has_device ? entry.needed_device_bytes : 0;
   const uint64_t had = slot.response.granules * ipc::kGranuleBytes;
-  if (needed_bytes <= had || needed_bytes > completion_plan_.arena_bytes ||
-      slot.resubmits >= kMaxResubmits) {
+  const uint64_t had_there = slot.has_device ? slot.device.granules * ipc::kGranuleBytes : 0;
+  if ((needed <= had && needed_there <= had_there) || needed > completion_plan_.arena_bytes ||
+      needed_there > options_.device_result_bytes || slot.resubmits >= kMaxResubmits) {
     return false;
   }
-  const auto granules =
-      static_cast<uint32_t>(ipc::RoundUpToGranules(needed_bytes) / ipc::kGranuleBytes);
-  responses_.Free(slot.response);
-  slot.has_response = false;
-  const std::optional<ipc::BlockAllocator::Block> larger = responses_.Allocate(granules);
-  if (!larger) {
-    // Leaves the slot without a block; ErrorText copes.
+  // Where there is no larger one the slot is left without; ErrorText copes.
+  const auto enlarge = [](ipc::BlockAllocator& blocks, ipc::BlockAllocator::Block& block, bool& has,
+                          uint64_t bytes) {
+    if (bytes <= block.granules * ipc::kGranuleBytes) return true;
+    blocks.Free(block);
+    const auto larger =
+        blocks.Allocate(static_cast<uint32_t>(ipc::RoundUpToGranules(bytes) / ipc::kGranuleBytes));
+    has = larger.has_value();
+    if (has) block = *larger;
+    return has;
+  };
+  if (!enlarge(responses_, slot.response, slot.has_response, needed)) return false;
+  if (slot.has_device && !enlarge(device_, slot.device, slot.has_device, needed_there)) {
     return false;
   }
-  slot.response = *larger;
-  slot.has_response = true;
   // The next request of these shapes starts with what this one needed.
-  slot.plan->response_granules = std::max(slot.plan->response_granules, granules);
+  const PlanRep& plan = *slot.plan;
+  plan.response_granules = std::max(plan.response_granules, slot.response.granules);
+  if (slot.has_device) plan.device_granules = std::max(plan.device_granules, slot.device.granules);
   ++slot.resubmits;
   Republish(slot);
   return true;
 }
 
 std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const {
+  if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
+      entry.needed_device_bytes > 0) {
+    return absl::StrCat("the results need a block of ", entry.needed_device_bytes,
+                        " bytes on the device, which this channel's slice of ",
+                        options_.device_result_bytes, " bytes (",
+                        device_.free_granules() * ipc::kGranuleBytes,
+                        " free) cannot give: release responses, or open the channel with more "
+                        "device_result_bytes");
+  }
   if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
       entry.needed_bytes > 0) {
     return absl::StrCat("the results need a block of ", entry.needed_bytes,
@@ -237,6 +302,7 @@ void ChannelCore::Poison(const std::string& what) {
       absl::DataLossError(absl::StrCat("the worker of server '", session_->server(),
                                        "' broke this channel: ", what, ". Open a new channel"));
   FailAll(broken_);
+  ForgetResults();
 }
 
 // ---- Deadlines, deaths -------------------------------------------------------------------------

@@ -40,6 +40,10 @@ uint64_t DeviceLease::device_address() const {
   return arena_ == nullptr || session_->forked() ? 0 : arena_->device_address();
 }
 
+int DeviceLease::device_ordinal() const {
+  return arena_ == nullptr ? -1 : arena_->device_ordinal();
+}
+
 uint64_t DeviceLease::size_bytes() const { return arena_ == nullptr ? 0 : arena_->size_bytes(); }
 
 std::span<const std::byte> DeviceLease::bytes() const {

@@ -12,17 +12,18 @@ ResponseLayouts::~ResponseLayouts() {
 
 absl::StatusOr<ResponseLayout*> ResponseLayouts::Get(uint64_t generation, uint64_t token,
                                                      std::span<const std::byte> described,
-                                                     uint64_t block_bytes) {
+                                                     uint64_t block_bytes, uint64_t device_bytes) {
   ResponseLayout*& slot = kept_[token % kKept];
   if (token != 0 && slot != nullptr && slot->token == token && slot->generation == generation) {
-    if (slot->end > block_bytes) {
+    if (slot->end > block_bytes || slot->device_end > device_bytes) {
       return absl::InvalidArgumentError("a response does not fit the block it was loaned");
     }
     ++slot->uses;
     return slot;
   }
   const std::vector<std::byte> copy(described.begin(), described.end());
-  absl::StatusOr<std::vector<ipc::TensorLayout>> tensors = ipc::ParseResponse(copy, block_bytes);
+  absl::StatusOr<std::vector<ipc::TensorLayout>> tensors =
+      ipc::ParseResponse(copy, block_bytes, device_bytes);
   if (!tensors.ok()) return tensors.status();
   absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(signature_.outputs, *tensors);
   if (!order.ok()) return order.status();
@@ -30,6 +31,7 @@ absl::StatusOr<ResponseLayout*> ResponseLayouts::Get(uint64_t generation, uint64
   layout->generation = generation;
   layout->token = token;
   layout->end = ipc::LayoutEnd(*tensors);
+  layout->device_end = ipc::DeviceLayoutEnd(*tensors);
   layout->tensors = *std::move(tensors);
   layout->order = *std::move(order);
   layout->uses = 1;

@@ -23,7 +23,8 @@ namespace baton::internal {
 struct ResponseLayout {
   uint64_t generation = 0;
   uint64_t token = 0;
-  uint64_t end = 0;  // bytes of a block that it uses
+  uint64_t end = 0;         // bytes of a block that it uses
+  uint64_t device_end = 0;  // and of one on the device
   std::vector<ipc::TensorLayout> tensors;
   std::vector<uint32_t> order;
   uint32_t uses = 0;
@@ -39,10 +40,12 @@ class ResponseLayouts {
 
   // The layout that generation and token name, from memory, or else parsed
   // from `described` (in shared memory; copied before it is looked at) and
-  // checked against the signature and a block of `block_bytes`. The caller
+  // checked against the signature, a block of `block_bytes` and one of
+  // `device_bytes` on the device. The caller
   // gives it back with Release. INVALID_ARGUMENT when it cannot be right.
   absl::StatusOr<ResponseLayout*> Get(uint64_t generation, uint64_t token,
-                                      std::span<const std::byte> described, uint64_t block_bytes);
+                                      std::span<const std::byte> described, uint64_t block_bytes,
+                                      uint64_t device_bytes = 0);
   void Release(ResponseLayout* layout);
 
  private:

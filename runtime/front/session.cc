@@ -206,8 +206,8 @@ bool Session::Turn() {
     if (stopping_) return false;
     for (const DeviceThread::Job& done : device_thread_.TakeDone()) done();
     SendDue();
-  } else if (unsent_) {
-    SendDue();
+  } else if (unsent_ || !closing_.empty()) {
+    SendDue();  // also what has not been read yet may have been meanwhile
   }
   if (fds[0].revents != 0) {
     absl::StatusOr<ipc::ControlMessage> message = socket_.Receive(absl::ZeroDuration());
@@ -255,10 +255,12 @@ void Session::Handle(ipc::ControlMessage message) {
       KeepGeneration(envelope.getGenerationKept().getGeneration());
       break;
     case schema::Envelope::CHANNEL_OPENED:
-      Answer(envelope.getCall(), absl::OkStatus(), envelope.getChannelOpened().getChannel());
+      Answer(envelope.getCall(), absl::OkStatus(),
+             {.channel = envelope.getChannelOpened().getChannel(),
+              .device_offset = envelope.getChannelOpened().getDeviceOffset()});
       break;
     case schema::Envelope::ERROR:
-      Answer(envelope.getCall(), ipc::ReadStatus(envelope.getError()), 0);
+      Answer(envelope.getCall(), ipc::ReadStatus(envelope.getError()), {});
       break;
     default:
       break;  // answers that nobody waits for
@@ -267,18 +269,18 @@ void Session::Handle(ipc::ControlMessage message) {
 
 // ---- Calls -------------------------------------------------------------------------------------
 
-void Session::Answer(uint64_t call, absl::Status status, uint64_t channel) {
+void Session::Answer(uint64_t call, absl::Status status, const OpenedChannel& opened) {
   std::unique_lock lock(mutex_);
   const auto pending = pending_.find(call);
   if (pending == pending_.end()) {
     lock.unlock();
     // Opened too late: who asked for it has given up.
-    if (status.ok() && channel != 0) CloseChannel(channel);
+    if (status.ok() && opened.channel != 0) CloseChannel(opened.channel);
     return;
   }
   pending->second.done = true;
   pending->second.status = std::move(status);
-  pending->second.channel = channel;
+  pending->second.opened = opened;
   answered_.notify_all();
 }
 
@@ -287,7 +289,7 @@ absl::Status Session::Send(capnp::MessageBuilder& message, std::span<const int> 
   return socket_.Send(message, fds);
 }
 
-absl::StatusOr<uint64_t> Session::OpenChannel(const ChannelFds& fds) {
+absl::StatusOr<Session::OpenedChannel> Session::OpenChannel(const ChannelFds& fds) {
   uint64_t call;
   {
     const std::lock_guard lock(mutex_);
@@ -302,6 +304,7 @@ absl::StatusOr<uint64_t> Session::OpenChannel(const ChannelFds& fds) {
   open.setSubmissionBytes(fds.submission_bytes);
   open.setCompletionBytes(fds.completion_bytes);
   open.setHasEvent(fds.event >= 0);
+  open.setDeviceBytes(fds.device_bytes);
   const int passed[3] = {fds.submission, fds.completion, fds.event};
   const absl::Status sent =
       gone() ? absl::UnavailableError(absl::StrCat("server '", server_, "' is gone"))
@@ -322,7 +325,7 @@ absl::StatusOr<uint64_t> Session::OpenChannel(const ChannelFds& fds) {
         absl::FormatDuration(options_.connect_timeout), ": see `shmctl status ", server_, "`"));
   }
   if (!result.status.ok()) return result.status;
-  return result.channel;
+  return result.opened;
 }
 
 void Session::CloseChannel(uint64_t channel) {

@@ -78,6 +78,20 @@ class Session {
   static absl::StatusOr<DeviceLease> Lease(std::shared_ptr<Session> session, uint64_t channel);
   void ReturnLease(LeasedArena* arena, uint64_t channel);
 
+  // ---- results on the device (see ArenaLeases)
+  void AddResultChannel(uint64_t channel, ArenaLeases::Unread unread) {
+    leases_.AddChannel(channel, std::move(unread));
+  }
+  void RemoveResultChannel(uint64_t channel);
+  // Until an arena is mapped, for connect_timeout at most.
+  absl::Status AwaitImport();
+  // nullptr: nothing of that generation is mapped here.
+  LeasedArena* LeaseResult(uint64_t channel, uint64_t generation) {
+    return leases_.AcquireResult(channel, generation);
+  }
+  // A channel has read answers; a generation that is closing may wait for that.
+  void ResultsRead();
+
   // Shares a channel's descriptors with the server; returns its number.
   struct ChannelFds {
     int submission = -1;  // read-only
@@ -86,8 +100,13 @@ class Session {
     uint32_t ring_entries = 0;
     uint64_t submission_bytes = 0;
     uint64_t completion_bytes = 0;
+    uint64_t device_bytes = 0;  // a slice for results on the device
   };
-  absl::StatusOr<uint64_t> OpenChannel(const ChannelFds& fds);
+  struct OpenedChannel {
+    uint64_t channel = 0;
+    uint64_t device_offset = 0;  // of its slice
+  };
+  absl::StatusOr<OpenedChannel> OpenChannel(const ChannelFds& fds);
   // Says that a channel is done with. Does not wait for an answer.
   void CloseChannel(uint64_t channel);
 
@@ -100,7 +119,7 @@ class Session {
   struct PendingCall {
     bool done = false;
     absl::Status status;
-    uint64_t channel = 0;
+    OpenedChannel opened;
   };
 
   struct Notice {
@@ -129,7 +148,7 @@ class Session {
   // What becomes of generations, for closing_generation() and the callback.
   void Note(GenerationEvent event, uint64_t generation);
   void NoteReaped();
-  void Answer(uint64_t call, absl::Status status, uint64_t channel);
+  void Answer(uint64_t call, absl::Status status, const OpenedChannel& opened);
   void MarkGone();
   absl::Status Send(capnp::MessageBuilder& message, std::span<const int> fds = {});
 

@@ -69,7 +69,23 @@ void Session::Imported(uint64_t generation,
     status = absl::AlreadyExistsError(
         absl::StrCat("the arena of generation ", generation, " is mapped already"));
   }
+  {
+    const std::lock_guard lock(mutex_);  // for who is about to wait
+  }
+  answered_.notify_all();
   Imported(generation, status);
+}
+
+absl::Status Session::AwaitImport() {
+  std::unique_lock lock(mutex_);
+  const bool mapped = answered_.wait_for(lock, absl::ToChronoNanoseconds(options_.connect_timeout),
+                                         [this] { return leases_.newest() != 0 || gone(); });
+  if (mapped && !gone()) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      "no device arena of server '", server_, "' could be mapped here",
+      gone() ? ": it has ended"
+             : absl::StrCat(" within ", absl::FormatDuration(options_.connect_timeout)),
+      ". See its log for why"));
 }
 
 void Session::Imported(uint64_t generation, const absl::Status& status) {
@@ -229,6 +245,16 @@ absl::Status Session::NotLeased(uint64_t closing) const {
                                   " is mapped here, or its model has none: ", when));
   if (hold) SetRetryAfter(status, hold->until_ns - now);
   return status;
+}
+
+void Session::RemoveResultChannel(uint64_t channel) {
+  if (forked()) return;
+  leases_.RemoveChannel(channel);
+  ipc::SignalEventFd(wake_.get());
+}
+
+void Session::ResultsRead() {
+  if (closing_generation() != 0) ipc::SignalEventFd(wake_.get());
 }
 
 void Session::ReturnLease(LeasedArena* arena, uint64_t channel) {

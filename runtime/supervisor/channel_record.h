@@ -20,6 +20,8 @@ struct ChannelRecord {
   ipc::UniqueFd event;  // may be invalid
   uint64_t submission_bytes = 0;
   uint64_t completion_bytes = 0;
+  uint64_t device_offset = 0;  // of its slice of the arena, for results
+  uint64_t device_bytes = 0;   // 0: none
 };
 
 // Whether the descriptors are what they are said to be: files in memory of at

@@ -24,9 +24,6 @@ constexpr int kPacketsATurn = 16;
 // Descriptors that channels leave free: for workers, sessions and receipts.
 constexpr rlim_t kReservedDescriptors = 64;
 
-// More channels than this with leases are not believed, and not kept.
-constexpr unsigned kMaxLeaseEntries = 4096;
-
 // A new descriptor gets the lowest free number, so one from the reserve says
 // that all below it are taken. The limit is asked for each time: others may
 // change it from outside.
@@ -278,6 +275,7 @@ absl::Status FrontTable::HandleOpenChannel(Session& session, ipc::ControlMessage
     status = absl::InvalidArgumentError(
         absl::StrCat("openChannel: a segment of more than ", limits_.max_segment_bytes, " bytes"));
   }
+  if (status.ok()) status = TakeDeviceSlice(session, open.getDeviceBytes(), &channel);
   if (!status.ok()) {
     ReplyError(session.id, call, status);
     return absl::OkStatus();
@@ -316,7 +314,9 @@ void FrontTable::ChannelUsable(uint64_t channel) {
   capnp::MallocMessageBuilder message;
   auto envelope = message.initRoot<Envelope>();
   envelope.setCall(std::exchange(found->second.open_call, 0));
-  envelope.initChannelOpened().setChannel(channel);
+  auto opened = envelope.initChannelOpened();
+  opened.setChannel(channel);
+  opened.setDeviceOffset(found->second.device_offset);
   Reply(found->second.session, message);
 }
 
@@ -385,109 +385,6 @@ size_t FrontTable::NotYetMapped(uint64_t generation) const {
   return static_cast<size_t>(std::count_if(sessions_.begin(), sessions_.end(), [&](auto& entry) {
     return entry.second->mapping.contains(generation);
   }));
-}
-
-// ---- leases ----
-
-void FrontTable::TellClosing(uint64_t generation) {
-  for (auto& [id, session] : sessions_) {
-    if (!session->is_front) continue;
-    const bool maps = session->mapped.contains(generation);
-    session->leases_call = maps ? ++last_leases_call_ : 0;
-    session->leases_awaited = maps;
-    session->leases_generation = 0;
-    session->leases.clear();
-    capnp::MallocMessageBuilder message;
-    auto envelope = message.initRoot<Envelope>();
-    envelope.setCall(session->leases_call);
-    envelope.initGenerationClosing().setGeneration(generation);
-    Reply(id, message);
-  }
-}
-
-void FrontTable::TellKept(uint64_t generation) {
-  for (auto& [id, session] : sessions_) {
-    if (!session->is_front) continue;
-    session->leases_awaited = false;
-    session->leases.clear();
-    capnp::MallocMessageBuilder message;
-    message.initRoot<Envelope>().initGenerationKept().setGeneration(generation);
-    Reply(id, message);
-  }
-}
-
-absl::Status FrontTable::HandleLeases(Session& session, const ipc::ControlMessage& message) {
-  const auto leases = message.envelope().getLeases();
-  if (!session.wants_device) {
-    return absl::InvalidArgumentError("leases of who maps no device memory");
-  }
-  if (leases.getHeld().size() > kMaxLeaseEntries) {
-    return absl::InvalidArgumentError("leases of more channels than there can be");
-  }
-  // One that answers a question of before is late, not wrong.
-  const uint64_t call = message.envelope().getCall();
-  if (call != 0 && call != session.leases_call) return absl::OkStatus();
-  if (!session.mapped.contains(leases.getGeneration())) {
-    owner_.OnLeasesChanged();
-    return absl::OkStatus();
-  }
-  session.leases_awaited = false;
-  session.leases_generation = leases.getGeneration();
-  session.leases.clear();
-  for (const auto held : leases.getHeld()) {
-    if (held.getCount() > 0) session.leases[held.getChannel()] += held.getCount();
-  }
-  owner_.OnLeasesChanged();
-  return absl::OkStatus();
-}
-
-std::string FrontTable::LeaseHolders(uint64_t generation) const {
-  std::vector<std::string> holders;
-  for (const auto& [id, session] : sessions_) {
-    if (!session->mapped.contains(generation)) continue;
-    if (session->leases_awaited) {
-      holders.push_back(
-          absl::StrCat("pid ", session->pid, " has not answered whether it leases device memory"));
-    } else if (session->leases_generation == generation && !session->leases.empty()) {
-      std::vector<std::string> channels;
-      for (const auto& [channel, count] : session->leases) {
-        channels.push_back(
-            absl::StrCat(count, count == 1 ? " lease" : " leases", " of channel ", channel));
-      }
-      holders.push_back(absl::StrCat("pid ", session->pid, " holds device memory (",
-                                     absl::StrJoin(channels, ", "), ")"));
-    }
-  }
-  return absl::StrJoin(holders, "; ");
-}
-
-uint32_t FrontTable::CutOffMapping(uint64_t generation) {
-  std::vector<SessionId> late;
-  for (const auto& [id, session] : sessions_) {
-    // One that says what it holds is alive; the device tells when it has let go.
-    const bool answered = session->leases_generation == generation && !session->leases.empty();
-    if (session->mapped.contains(generation) && !answered) late.push_back(id);
-  }
-  cut_off_ += static_cast<uint32_t>(late.size());
-  return CutOff(late, "it did not close its import within close_timeout");
-}
-
-uint32_t FrontTable::CutOffNotYetMapped(uint64_t generation) {
-  std::vector<SessionId> late;
-  for (const auto& [id, session] : sessions_) {
-    if (session->mapping.contains(generation)) late.push_back(id);
-  }
-  return CutOff(late, "it did not map the new arena within close_timeout");
-}
-
-uint32_t FrontTable::CutOff(const std::vector<SessionId>& sessions, const std::string& why) {
-  for (const SessionId id : sessions) {
-    log_->warn("front {} is cut off: {}", id, why);
-    if (Session* session = Find(id)) session->mapped.clear();  // cut off is not closed
-    importers_.Ended(id, /*cut_off=*/true);
-    Close(id, why);
-  }
-  return static_cast<uint32_t>(sessions.size());
 }
 
 }  // namespace baton::runtime

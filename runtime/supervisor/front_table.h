@@ -56,6 +56,8 @@ class FrontTable {
     virtual void OnStopAsked(SessionId session, uint64_t call) = 0;
     virtual void OnChannelOpened(const ChannelRecord& channel) = 0;
     virtual void OnChannelClosed(uint64_t channel) = 0;
+    // What every generation sets aside for results on the device.
+    virtual uint64_t DeviceResultsBytes() const = 0;
     // Somebody closed or mapped an arena, or went: ask again who is missing.
     virtual void OnImportsChanged() = 0;
     // Somebody answered what it leases, or went: ask again who holds what.
@@ -85,6 +87,9 @@ class FrontTable {
   // the front does not wait for answers that never come.
   void ChannelRefused(uint64_t channel, const absl::Status& why, bool end_front);
 
+  // The end of the last slice of device memory that a channel has.
+  uint64_t DeviceSlicesEnd() const;
+
   // Imports. Both count sessions that are still missing.
   void AskToClose(uint64_t generation);
   size_t StillMapping(uint64_t generation) const;
@@ -94,6 +99,9 @@ class FrontTable {
   // Leases on device memory. Every front is told that `generation` is about to
   // go; those that map it have to answer what they hold of it.
   void TellClosing(uint64_t generation);
+  // Asks those once more who can have results on the device: nothing runs now,
+  // so that no more come.
+  void AskLeasesAgain(uint64_t generation);
   void TellKept(uint64_t generation);
   // Who holds leases, or has not answered; empty: nobody. With pid, channels
   // and counts, for the reason of a reload that they keep from going on.
@@ -142,6 +150,8 @@ class FrontTable {
   absl::Status HandleOpenChannel(Session& session, ipc::ControlMessage& message);
   void HandleCloseChannel(Session& session, uint64_t channel, uint64_t call);
   void DropChannel(Session& session, uint64_t channel);
+  absl::Status TakeDeviceSlice(const Session& session, uint64_t bytes, ChannelRecord* channel);
+  void AskLeases(Session& session, uint64_t generation);
   absl::Status HandleLeases(Session& session, const ipc::ControlMessage& message);
   uint32_t CutOff(const std::vector<SessionId>& sessions, const std::string& why);
   Session* Find(SessionId id);

@@ -98,7 +98,11 @@ std::vector<ReloadAction> ReloadMachine::Handle(const ReloadEvent& event, int64_
       }
       break;
     case Kind::kLeasesHeld:
-      if (from_old && step_ == State::kDraining) holders_ = event.detail;
+      if (from_old && step_ == State::kDraining) {
+        holders_ = event.detail;
+        // They are asked again once nothing runs: that may have left results on the device.
+        returned_ = overlap_ || stopping_;
+      }
       break;
     case Kind::kLeasesReturned:
       if (from_old && step_ == State::kDraining) {

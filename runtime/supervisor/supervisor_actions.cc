@@ -300,6 +300,7 @@ void SupervisorCore::Serve(uint64_t generation) {
   const bool first = !signature_.has_value();
   signature_ = worker->signature;
   max_request_bytes_ = worker->max_request_bytes;
+  device_results_bytes_ = worker->device_results_bytes;
   last_good_secrets_ = worker->secrets();
   last_good_config_ = worker->config();
   if (first) {

@@ -151,6 +151,7 @@ class SupervisorCore : private FrontTable::Owner {
   void OnStopAsked(SessionId session, uint64_t call) override;
   void OnChannelOpened(const ChannelRecord& channel) override;
   void OnChannelClosed(uint64_t channel) override;
+  uint64_t DeviceResultsBytes() const override { return device_results_bytes_; }
   void OnImportsChanged() override;
   void OnLeasesChanged() override;
   void Welcome(SessionId session, uint64_t call, bool is_front);
@@ -182,7 +183,8 @@ class SupervisorCore : private FrontTable::Owner {
 
   std::optional<Signature> signature_;  // of every generation, once one has served
   uint64_t max_request_bytes_ = 0;
-  uint64_t device_total_bytes_ = 0;  // as the last worker that was staged says; 0: the host's
+  uint64_t device_results_bytes_ = 0;  // of the generation that serves
+  uint64_t device_total_bytes_ = 0;    // as the last worker that was staged says; 0: the host's
   uint64_t last_spawned_ = 0;
   uint64_t serve_told_ = 0;  // the generation that was last told to serve
   int64_t serve_told_ns_ = 0;

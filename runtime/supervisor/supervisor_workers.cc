@@ -94,7 +94,11 @@ absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMess
       break;
     }
     case Envelope::HELD:
-      if (worker.AnswersHold(envelope.getCall())) Push(ReloadEvent::Kind::kHeld, generation);
+      if (!worker.AnswersHold(envelope.getCall())) break;
+      // What it had in flight has ended, some of it perhaps with results on the device.
+      fronts_.AskLeasesAgain(generation);
+      OnLeasesChanged();
+      Push(ReloadEvent::Kind::kHeld, generation);
       break;
     case Envelope::CHANNEL_ADDED:
       // Only the one that serves makes a channel usable; the next one gets it before it serves. So
@@ -156,11 +160,22 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
     Push(ReloadEvent::Kind::kWorkerFailed, worker.generation(), why);
     return absl::OkStatus();
   }
+  // Channels have their slices for as long as they live.
+  if (staged.getDeviceResultsBytes() < fronts_.DeviceSlicesEnd()) {
+    const std::string why =
+        absl::StrCat("limits.device_results is ", staged.getDeviceResultsBytes(),
+                     " bytes now, and channels that are open have slices of it up to ",
+                     fronts_.DeviceSlicesEnd(), ". Close them first, or start another server");
+    log_->error("generation {}: {}", worker.generation(), why);
+    Push(ReloadEvent::Kind::kWorkerFailed, worker.generation(), why);
+    return absl::OkStatus();
+  }
   worker.staged = true;
   worker.signature = *std::move(signature);
   worker.max_request_bytes = staged.getMaxRequestBytes();
   worker.device_bytes = staged.getDeviceBytes();
   worker.device_total_bytes = staged.getDeviceTotalBytes();
+  worker.device_results_bytes = staged.getDeviceResultsBytes();
   device_total_bytes_ = worker.device_total_bytes;
   // It counts as staged when it has mapped them all: mapping belongs to the time in which the
   // worker before it still serves, and so does finding out that it cannot.

@@ -147,6 +147,8 @@ absl::Status WorkerHandle::AddChannel(const ChannelRecord& channel) {
     add.setSubmissionBytes(channel.submission_bytes);
     add.setCompletionBytes(channel.completion_bytes);
     add.setHasEvent(channel.event.valid());
+    add.setDeviceOffset(channel.device_offset);
+    add.setDeviceBytes(channel.device_bytes);
   };
   const int submission = channel.submission.get();
   const int completion = channel.completion.get();

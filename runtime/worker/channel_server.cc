@@ -45,6 +45,7 @@ struct Answer {
   absl::Status status;
   ResponseWriter::Description description;
   uint64_t needed_bytes = 0;
+  uint64_t needed_device_bytes = 0;
   bool dropped = false;  // expired or cancelled before it was started
 
   static Answer Refusal(absl::Status status) {
@@ -66,10 +67,12 @@ void Bump(std::atomic<uint64_t>& counter) {
 
 class ChannelServerImpl final : public ChannelServer {
  public:
-  ChannelServerImpl(uint64_t channel, ipc::Segment submission,
+  ChannelServerImpl(uint64_t channel, const Descriptors& descriptors, ipc::Segment submission,
                     const ipc::SegmentView& submission_view, ipc::Segment completion,
                     const ipc::SegmentView& completion_view, ipc::UniqueFd event)
       : channel_(channel),
+        slice_offset_(descriptors.device_offset),
+        slice_bytes_(descriptors.device_bytes),
         submission_(std::move(submission)),
         completion_(std::move(completion)),
         submission_view_(submission_view),
@@ -80,7 +83,7 @@ class ChannelServerImpl final : public ChannelServer {
   absl::Status Begin(uint64_t generation) override;
   bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
-  void UseDevice(ipc::Device* device) override;
+  void UseDevice(const ChannelDevice& device) override;
 
  private:
   // Every token that a channel can have, by its low bits.
@@ -104,6 +107,7 @@ class ChannelServerImpl final : public ChannelServer {
 
   std::optional<std::span<const std::byte>> RequestBlock(const SubmissionEntry& entry) const;
   std::span<std::byte> ResponseBlock(const SubmissionEntry& entry) const;
+  absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
   absl::StatusOr<KnownRequest*> Understand(const SubmissionEntry& entry,
                                            std::span<const std::byte> block,
@@ -111,13 +115,16 @@ class ChannelServerImpl final : public ChannelServer {
   Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
                  int64_t now);
   Answer Run(KnownRequest& request, std::span<const std::byte> block, std::span<std::byte> response,
-             loader::Model& model);
+             const ResponseWriter::DeviceBlock& device, loader::Model& model);
   void Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns);
   void WakeFront();
 
   const uint64_t channel_;
+  const uint64_t slice_offset_;
+  const uint64_t slice_bytes_;
   ipc::Segment submission_;
   ipc::Segment completion_;
+  ChannelDevice device_;
   std::unique_ptr<ipc::HostRegistration> registrations_[2];
   const ipc::SegmentView submission_view_;
   const ipc::SegmentView completion_view_;
@@ -135,8 +142,10 @@ class ChannelServerImpl final : public ChannelServer {
   bool check_cancelled_ = false;
 };
 
-void ChannelServerImpl::UseDevice(ipc::Device* device) {
+void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
   for (auto& registration : registrations_) registration.reset();
+  device_ = use;
+  ipc::Device* const device = use.device;
   if (device == nullptr) return;
   const std::span<const std::byte> memory[] = {{submission_.data(), submission_.bytes()},
                                                {completion_.data(), completion_.bytes()}};
@@ -255,6 +264,27 @@ std::span<std::byte> ChannelServerImpl::ResponseBlock(const SubmissionEntry& ent
           entry.response_granules * ipc::kGranuleBytes};
 }
 
+// Where the results go on the device; nowhere when the entry names nothing.
+absl::StatusOr<ResponseWriter::DeviceBlock> ChannelServerImpl::DeviceBlock(
+    const SubmissionEntry& entry) const {
+  if (entry.device_granules == 0) return ResponseWriter::DeviceBlock{};
+  const uint64_t end = uint64_t{entry.device_granule} + entry.device_granules;
+  if (end > slice_bytes_ / ipc::kGranuleBytes) {
+    return absl::InvalidArgumentError("the block for the results is outside the channel's slice");
+  }
+  if (device_.device == nullptr || slice_offset_ > device_.results_bytes ||
+      slice_bytes_ > device_.results_bytes - slice_offset_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this generation sets ", device_.results_bytes,
+                     " bytes of device memory aside for results, the channel's slice ends at ",
+                     slice_offset_ + slice_bytes_));
+  }
+  return ResponseWriter::DeviceBlock{.device = device_.device,
+                                     .address = device_.results_address + slice_offset_ +
+                                                uint64_t{entry.device_granule} * ipc::kGranuleBytes,
+                                     .bytes = uint64_t{entry.device_granules} * ipc::kGranuleBytes};
+}
+
 bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> block) {
   const uint64_t cancellations = front().cancellations.load(std::memory_order_acquire);
   if (cancellations != cancellations_seen_) {
@@ -331,16 +361,19 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
   }
   absl::StatusOr<KnownRequest*> request = Understand(entry, *block, model.signature());
   if (!request.ok()) return Answer::Refusal(request.status());
-  return Run(**request, *block, ResponseBlock(entry), model);
+  const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
+  if (!device.ok()) return Answer::Refusal(device.status());
+  return Run(**request, *block, ResponseBlock(entry), *device, model);
 }
 
 Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> block,
-                              std::span<std::byte> response, loader::Model& model) {
+                              std::span<std::byte> response,
+                              const ResponseWriter::DeviceBlock& device, loader::Model& model) {
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     request.inputs[i].bytes = block.subspan(request.offsets[i], request.inputs[i].bytes.size());
   }
   if (!writer_) writer_.emplace(model.signature());
-  writer_->Begin(response);
+  writer_->Begin(response, device);
   Answer answer;
   try {
     answer.status = model.Run(request.inputs, *writer_);
@@ -358,8 +391,10 @@ Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> 
     }
   }
   // Also where the model wraps the sink's refusal in words of its own.
-  if (!answer.status.ok() && writer_->needed_bytes() > response.size()) {
+  if (!answer.status.ok() && (writer_->needed_bytes() > response.size() ||
+                              writer_->needed_device_bytes() > device.bytes)) {
     answer.needed_bytes = writer_->needed_bytes();
+    answer.needed_device_bytes = writer_->needed_device_bytes();
     if (!absl::IsResourceExhausted(answer.status)) {
       answer.status = absl::ResourceExhaustedError(std::string(answer.status.message()));
     }
@@ -384,6 +419,7 @@ void ChannelServerImpl::Publish(const SubmissionEntry& entry, Answer& answer, ui
     completion.status_code = static_cast<uint16_t>(answer.status.code());
     completion.flags = answer.dropped ? ipc::kCompletionDropped : 0;
     completion.service_ns = service_ns;
+    completion.needed_device_bytes = answer.needed_device_bytes;
     BATON_CRASH_POINT("worker.completion_filled");
   });
   // Relaxed: a hint for the next worker, which trusts the stamps.
@@ -426,9 +462,9 @@ absl::StatusOr<std::unique_ptr<ChannelServer>> ChannelServer::Map(uint64_t chann
   if (!completion_view.ok()) return completion_view.status();
   ipc::UniqueFd event;
   if (descriptors.event >= 0) event.reset(::fcntl(descriptors.event, F_DUPFD_CLOEXEC, 3));
-  return std::make_unique<ChannelServerImpl>(channel, *std::move(submission), *submission_view,
-                                             *std::move(completion), *completion_view,
-                                             std::move(event));
+  return std::make_unique<ChannelServerImpl>(channel, descriptors, *std::move(submission),
+                                             *submission_view, *std::move(completion),
+                                             *completion_view, std::move(event));
 }
 
 }  // namespace baton::runtime

@@ -28,6 +28,13 @@
 
 namespace baton::runtime {
 
+// The device as channels use it. Nothing by default.
+struct ChannelDevice {
+  ipc::Device* device = nullptr;
+  uint64_t results_address = 0;  // what the arena sets aside for results, in channels' slices
+  uint64_t results_bytes = 0;
+};
+
 class ChannelServer {
  public:
   struct Descriptors {
@@ -36,6 +43,9 @@ class ChannelServer {
     int event = -1;       // the front's eventfd, or -1
     uint64_t submission_bytes = 0;
     uint64_t completion_bytes = 0;
+    // The channel's slice of what the arena sets aside for results.
+    uint64_t device_offset = 0;
+    uint64_t device_bytes = 0;
   };
 
   // Maps and prefaults both segments and checks their headers. The
@@ -59,9 +69,9 @@ class ChannelServer {
   // allocation, no syscall in steady state (unless the front sleeps).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
 
-  // Has `device` copy from and to both segments without a bounce; nullptr: no
-  // more. A device that cannot is slower, and that is all.
-  virtual void UseDevice(ipc::Device* device) = 0;
+  // From now on results can go to the device, and it copies from and to both
+  // segments without a bounce, where it can; without a device: no more.
+  virtual void UseDevice(const ChannelDevice& device) = 0;
 
   // Whether a request waits. Cheap: one load of a line that only the front
   // writes.

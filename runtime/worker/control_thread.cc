@@ -27,7 +27,9 @@ void AddChannel(ipc::ControlMessage& message, SupervisorLink& link, CommandQueue
                                    .completion = completion.get(),
                                    .event = event.get(),
                                    .submission_bytes = request.getSubmissionBytes(),
-                                   .completion_bytes = request.getCompletionBytes()});
+                                   .completion_bytes = request.getCompletionBytes(),
+                                   .device_offset = request.getDeviceOffset(),
+                                   .device_bytes = request.getDeviceBytes()});
   if (!server.ok()) {
     spdlog::error("channel {} is refused: {}", channel, std::string(server.status().message()));
     link.ChannelRefused(message.call(), channel, server.status());

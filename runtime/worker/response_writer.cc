@@ -17,14 +17,15 @@ ResponseWriter::ResponseWriter(const Signature& signature)
   prepared_.reserve(kMaxPrepared);
 }
 
-void ResponseWriter::Begin(std::span<std::byte> block) {
+void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device) {
   block_ = block;
-  cursor_ = reserve_;
+  device_ = device;
+  cursor_ = on_device() ? 0 : reserve_;
+  bounced_.clear();
   for (Output& output : outputs_) output = Output{};
 }
 
-absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
-                                                              std::span<const int64_t> shape) {
+absl::Status ResponseWriter::Place(size_t index, std::span<const int64_t> shape) {
   if (index >= outputs_.size() || outputs_[index].there) {
     return absl::InternalError(absl::StrCat("the model asked for output ", index,
                                             " twice, or has no such output: it has ",
@@ -48,13 +49,46 @@ absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
   std::copy(shape.begin(), shape.end(), output.shape.begin());
   output.offset = cursor_;
   output.bytes = *bytes;
+  output.on_device = on_device();
   cursor_ = ipc::RoundUpToGranules(cursor_ + *bytes);
-  if (output.offset + output.bytes > block_.size()) {
+  const uint64_t room = on_device() ? device_.bytes : block_.size();
+  if (output.offset + output.bytes > room) {
     return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
-                                                     cursor_, " bytes, ", block_.size(),
-                                                     " were loaned"));
+                                                     cursor_, " bytes, ", room, " were loaned"));
   }
-  return block_.subspan(output.offset, output.bytes);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
+                                                              std::span<const int64_t> shape) {
+  if (absl::Status placed = Place(index, shape); !placed.ok()) return placed;
+  const Output& output = outputs_[index];
+  if (!on_device()) return block_.subspan(output.offset, output.bytes);
+  if (device_.device->name() == "host") {  // there an address is a pointer
+    return std::span(reinterpret_cast<std::byte*>(device_.address + output.offset), output.bytes);
+  }
+  bounce_.resize(outputs_.size());
+  std::vector<std::byte>& bounce = bounce_[index];
+  if (bounce.size() < output.bytes) bounce.resize(output.bytes);
+  bounced_.push_back(index);
+  return std::span(bounce).first(output.bytes);
+}
+
+absl::StatusOr<uint64_t> ResponseWriter::AllocateOnDevice(size_t index,
+                                                          std::span<const int64_t> shape) {
+  if (!on_device()) return absl::InternalError("the results of this request go to the host");
+  if (absl::Status placed = Place(index, shape); !placed.ok()) return placed;
+  return device_.address + outputs_[index].offset;
+}
+
+absl::Status ResponseWriter::CopyToDevice() {
+  for (const size_t index : bounced_) {
+    const Output& output = outputs_[index];
+    absl::Status copied = device_.device->CopyToDevice(
+        device_.address + output.offset, std::span(bounce_[index]).first(output.bytes));
+    if (!copied.ok()) return copied;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<const ResponseWriter::Prepared*> ResponseWriter::Prepare() {
@@ -73,7 +107,8 @@ absl::StatusOr<const ResponseWriter::Prepared*> ResponseWriter::Prepare() {
                        .dtype = signature_.outputs[i].dtype,
                        .shape = {output.shape.begin(), output.shape.begin() + output.rank},
                        .offset = output.offset,
-                       .bytes = output.bytes});
+                       .bytes = output.bytes,
+                       .on_device = output.on_device});
   }
   absl::StatusOr<ipc::DescriptorBytes> bytes = ipc::EncodeResponse(layouts);
   if (!bytes.ok()) return bytes.status();
@@ -105,9 +140,10 @@ absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
   const ipc::DescriptorBytes& bytes = (*prepared)->bytes;
   if (bytes.size() > block_.size()) {
     return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
-                                                     cursor_, " bytes, ", block_.size(),
+                                                     needed_bytes(), " bytes, ", block_.size(),
                                                      " were loaned"));
   }
+  if (absl::Status copied = CopyToDevice(); !copied.ok()) return copied;
   std::memcpy(block_.data(), bytes.data(), bytes.size());
   return Description{.token = (*prepared)->token, .bytes = static_cast<uint32_t>(bytes.size())};
 }

@@ -1,7 +1,8 @@
 // Lays a model's outputs out in a loaned response block and describes them.
 //
 // Block: description (room for any shapes of this signature) | outputs, each
-// on a 128-byte boundary, in the order in which the model asked for them.
+// on a 128-byte boundary, in the order in which the model asked for them. With
+// a block on the device the outputs lie there in the same way, from its start.
 //
 // Thread safety: none; belongs to the serving thread. No allocation for
 // shapes that were described before.
@@ -18,9 +19,17 @@
 
 #include "baton/tensor.h"
 #include "ipc/descriptor.h"
+#include "ipc/device.h"
 #include "loader/model.h"
 
 namespace baton::runtime {
+
+// Where results go on the device. Nowhere without bytes.
+struct DeviceResultBlock {
+  ipc::Device* device = nullptr;
+  uint64_t address = 0;
+  uint64_t bytes = 0;
+};
 
 class ResponseWriter : public loader::OutputSink {
  public:
@@ -33,17 +42,23 @@ class ResponseWriter : public loader::OutputSink {
   // `signature` must outlive this.
   explicit ResponseWriter(const Signature& signature);
 
+  using DeviceBlock = DeviceResultBlock;
+
   // Starts a response in `block`; what was written before is forgotten.
-  void Begin(std::span<std::byte> block);
+  void Begin(std::span<std::byte> block, const DeviceBlock& device = {});
 
   absl::StatusOr<std::span<std::byte>> Allocate(size_t index,
                                                 std::span<const int64_t> shape) override;
+  bool on_device() const override { return device_.bytes > 0; }
+  absl::StatusOr<uint64_t> AllocateOnDevice(size_t index, std::span<const int64_t> shape) override;
 
-  // Writes the description. INTERNAL when the model left an output out.
+  // Copies to the device what was allocated on the host and is to go there, and
+  // writes the description. INTERNAL when the model left an output out.
   absl::StatusOr<Description> Finish();
 
-  // The block that would hold everything that was asked for.
-  uint64_t needed_bytes() const { return cursor_; }
+  // The blocks that would hold everything that was asked for.
+  uint64_t needed_bytes() const { return on_device() ? reserve_ : cursor_; }
+  uint64_t needed_device_bytes() const { return on_device() ? cursor_ : 0; }
 
  private:
   struct Output {
@@ -52,6 +67,7 @@ class ResponseWriter : public loader::OutputSink {
     std::array<int64_t, kMaxRank> shape{};
     uint64_t offset = 0;
     uint64_t bytes = 0;
+    bool on_device = false;
     friend bool operator==(const Output&, const Output&) = default;
   };
   struct Prepared {
@@ -63,12 +79,18 @@ class ResponseWriter : public loader::OutputSink {
   // for an encoding each time.
   static constexpr size_t kMaxPrepared = 32;
 
+  absl::Status Place(size_t index, std::span<const int64_t> shape);
+  absl::Status CopyToDevice();
   absl::StatusOr<const Prepared*> Prepare();
 
   const Signature& signature_;
   const uint64_t reserve_;
   std::span<std::byte> block_;
-  uint64_t cursor_ = 0;
+  DeviceBlock device_;
+  uint64_t cursor_ = 0;  // in the block that the results go to
+  // Results on their way to a device that the CPU cannot write, by output.
+  std::vector<std::vector<std::byte>> bounce_;
+  std::vector<size_t> bounced_;
   std::vector<Output> outputs_;
   std::vector<Prepared> prepared_;
   size_t last_ = 0;

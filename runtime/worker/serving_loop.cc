@@ -28,7 +28,7 @@ std::optional<Command> ServingLoop::WaitForAdmission() {
   return std::exchange(admission_, std::nullopt);
 }
 
-void ServingLoop::UseDevice(ipc::Device* device) {
+void ServingLoop::UseDevice(const ChannelDevice& device) {
   device_ = device;
   for (Channel& channel : channels_) channel.server->UseDevice(device);
 }
@@ -74,7 +74,7 @@ void ServingLoop::Apply(Command& command) {
       state_ = State::kExiting;
       break;
     case Command::Kind::kAddChannel:
-      if (device_ != nullptr) command.server->UseDevice(device_);
+      if (device_.device != nullptr) command.server->UseDevice(device_);
       channels_.push_back({.server = std::move(command.server)});
       if (state_ == State::kServing) BeginChannels();
       break;

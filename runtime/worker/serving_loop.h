@@ -57,9 +57,9 @@ class ServingLoop {
   // told to exit instead.
   std::optional<Command> WaitForAdmission();
 
-  // Every channel's memory, of those to come too, is made known to `device`;
-  // nullptr: to none any more. It must outlive the loop, or this be called.
-  void UseDevice(ipc::Device* device);
+  // For every channel, of those to come too; without a device: for none any
+  // more. The device must outlive the loop, or this be called.
+  void UseDevice(const ChannelDevice& device);
 
   // Serves until told to exit; holds until told to serve.
   void Run(loader::Model& model);
@@ -94,7 +94,7 @@ class ServingLoop {
   ipc::SpinBudget spin_;
   ipc::WorkerSleep sleep_;
 
-  ipc::Device* device_ = nullptr;
+  ChannelDevice device_;
   State state_ = State::kStandby;
   std::optional<Command> admission_;
   std::vector<Channel> channels_;

@@ -54,6 +54,7 @@ void SupervisorLink::Staged(uint64_t call, const Signature& signature, const Nee
     ipc::WriteSignature(signature, staged.initSignature());
     staged.setDeviceBytes(needs.device_bytes);
     staged.setDeviceTotalBytes(needs.device_total_bytes);
+    staged.setDeviceResultsBytes(needs.device_results_bytes);
     staged.setMaxRequestBytes(needs.max_request_bytes);
   });
 }

@@ -37,8 +37,9 @@ class SupervisorLink final : public ServingReplies {
 
   // Each repeats the `call` that it answers; 0 answers none.
   struct Needs {
-    uint64_t device_bytes = 0;        // of its arena
-    uint64_t device_total_bytes = 0;  // of the whole device; 0: not known here
+    uint64_t device_bytes = 0;          // of its arena
+    uint64_t device_total_bytes = 0;    // of the whole device; 0: not known here
+    uint64_t device_results_bytes = 0;  // at the arena's start
     uint64_t max_request_bytes = 0;
   };
   void Staged(uint64_t call, const Signature& signature, const Needs& needs);

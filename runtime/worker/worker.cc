@@ -189,12 +189,14 @@ class Worker {
     if (!staged.ok()) return staged;
     // A GPU gets an arena of a model that has no bytes of its own, too: what its context takes has
     // to be seen gone all the same.
-    const bool takes_memory = model_->device_bytes() > 0 || device_options_.name != "host";
-    const uint64_t least = takes_memory ? std::max<uint64_t>(model_->device_bytes(), 1) : 0;
+    results_bytes_ = RoundUp(config->device_results_bytes, kPage);
+    uint64_t least = results_bytes_ + model_->device_bytes();
+    if (device_options_.name != "host") least = std::max<uint64_t>(least, 1);
     arena_bytes_ = RoundUp(least, std::max(kPage, profile->granularity_bytes));
     link_.Staged(assignment_.start_call, model_->signature(),
                  {.device_bytes = arena_bytes_,
                   .device_total_bytes = profile->total_bytes,
+                  .device_results_bytes = results_bytes_,
                   .max_request_bytes = config->max_request_bytes});
     BATON_CRASH_POINT("worker.staged");
     return absl::OkStatus();
@@ -213,8 +215,8 @@ class Worker {
     if (!taken.ok()) return OnDevice(taken);
     loader::DeviceRegion region{.device = device_.get()};
     if (arena_ != nullptr) {
-      region.address = arena_->address();
-      region.bytes = arena_->bytes();
+      region.address = arena_->address() + results_bytes_;
+      region.bytes = arena_->bytes() - results_bytes_;
     }
     BATON_CRASH_POINT("worker.arena_told");
     absl::Status uploaded = Guarded("uploading the model", [&] {
@@ -225,7 +227,9 @@ class Worker {
     });
     device_->UploadDone();
     if (!uploaded.ok()) return uploaded;
-    loop_.UseDevice(device_.get());
+    loop_.UseDevice({.device = device_.get(),
+                     .results_address = arena_ == nullptr ? 0 : arena_->address(),
+                     .results_bytes = results_bytes_});
     BATON_CRASH_POINT("worker.uploaded");
     const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
     if (!warm.ok()) {
@@ -296,7 +300,7 @@ class Worker {
       spdlog::error("{}", std::string(assignment_.WithoutSecrets(cleaned).message()));
     }
     model_.reset();
-    loop_.UseDevice(nullptr);  // what is registered is of its context
+    loop_.UseDevice({});  // what is registered is of its context
     if (scrub_ && arena_ != nullptr) {
       if (absl::Status scrubbed = arena_->Scrub(); !scrubbed.ok()) {
         spdlog::error("{}", std::string(scrubbed.message()));
@@ -319,7 +323,8 @@ class Worker {
   SupervisorLink& link_;
   ServingLoop loop_;
   ipc::DeviceOptions device_options_;
-  uint64_t arena_bytes_ = 0;  // 0: it takes none
+  uint64_t arena_bytes_ = 0;    // 0: it takes none
+  uint64_t results_bytes_ = 0;  // at its start: channels' slices
   bool scrub_ = false;
   std::unique_ptr<ipc::Device> device_;
   std::unique_ptr<ipc::DeviceArena> arena_;

@@ -27,6 +27,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kBlock = 8192;
+constexpr uint64_t kDeviceBlock = 512;
 
 std::vector<TensorLayout> TwoTensors() {
   return {{.name = "image", .dtype = DType::kFloat32, .shape = {2, 8}, .offset = 128, .bytes = 64},
@@ -267,24 +268,52 @@ TEST(LayoutEnd, IsTheLastByte) {
   EXPECT_EQ(LayoutEnd(TwoTensors()), 257u);
 }
 
+// ---- On the device ------------------------------------------------------------------------------
+
+std::vector<TensorLayout> OneThereOneHere() {
+  std::vector<TensorLayout> tensors = TwoTensors();
+  tensors[0].offset = 384;
+  tensors[0].on_device = true;
+  return tensors;
+}
+
+TEST(DeviceTensors, RoundTripWhereSomethingWasLoaned) {
+  const DescriptorBytes bytes = *EncodeResponse(OneThereOneHere());
+  const auto layouts = ParseResponse(bytes, kBlock, kDeviceBlock);
+  ASSERT_TRUE(layouts.ok()) << layouts.status();
+  EXPECT_EQ(*layouts, OneThereOneHere());
+  EXPECT_EQ(LayoutEnd(*layouts), 257u);
+  EXPECT_EQ(DeviceLayoutEnd(*layouts), 448u);
+}
+
+TEST(DeviceTensors, AreRefusedWhereNothingWas) {
+  const DescriptorBytes bytes = *EncodeResponse(OneThereOneHere());
+  EXPECT_THAT(ParseResponse(bytes, kBlock).status().ToString(), HasSubstr("nothing was loaned"));
+  EXPECT_FALSE(ParseRequest(bytes, kBlock).ok());
+  // Each is held against its own block.
+  EXPECT_THAT(ParseResponse(bytes, kBlock, 384).status().ToString(), HasSubstr("outside"));
+}
+
 // ---- Garbage (R6) ------------------------------------------------------------------------------
 
 // Whatever is accepted must lie inside the block, whatever the bytes were.
 void ParseAndCheck(std::span<const std::byte> bytes, int* accepted) {
-  for (const auto parse : {&ParseRequest, &ParseResponse}) {
-    const absl::StatusOr<std::vector<TensorLayout>> layouts = parse(bytes, kBlock);
+  for (const auto& layouts : {ParseRequest(bytes, kBlock), ParseResponse(bytes, kBlock),
+                              ParseResponse(bytes, kBlock, kDeviceBlock)}) {
     if (!layouts.ok()) continue;
     ++*accepted;
     ASSERT_LE(layouts->size(), kMaxTensors);
     for (const TensorLayout& layout : *layouts) {
-      ASSERT_LE(layout.offset, kBlock);
-      ASSERT_LE(layout.bytes, kBlock - layout.offset);
+      const uint64_t block = layout.on_device ? kDeviceBlock : kBlock;
+      ASSERT_LE(layout.offset, block);
+      ASSERT_LE(layout.bytes, block - layout.offset);
       ASSERT_EQ(layout.offset % kSharedAlignment, 0u);
       ASSERT_LE(layout.shape.size(), kMaxRank);
       ASSERT_EQ(TensorBytes(layout.dtype, layout.shape), layout.bytes);
       ASSERT_LE(layout.name.size(), kMaxNameBytes);
     }
     ASSERT_LE(LayoutEnd(*layouts), kBlock);
+    ASSERT_LE(DeviceLayoutEnd(*layouts), kDeviceBlock);
   }
 }
 

@@ -67,7 +67,8 @@ void FillFrom(SubmissionEntry& entry, uint64_t sequence) {
   entry.descriptor_bytes = static_cast<uint32_t>(Mix(sequence, 8));
   entry.kind = static_cast<uint16_t>(Mix(sequence, 9));
   entry.flags = static_cast<uint16_t>(Mix(sequence, 10));
-  entry.reserved = Mix(sequence, 11);
+  entry.device_granule = static_cast<uint32_t>(Mix(sequence, 11));
+  entry.device_granules = static_cast<uint32_t>(Mix(sequence, 12));
 }
 
 bool IsFrom(const TakenEntry<SubmissionEntry>& taken, uint64_t sequence) {
@@ -82,7 +83,8 @@ bool IsFrom(const TakenEntry<SubmissionEntry>& taken, uint64_t sequence) {
          entry.descriptor_bytes == static_cast<uint32_t>(Mix(sequence, 8)) &&
          entry.kind == static_cast<uint16_t>(Mix(sequence, 9)) &&
          entry.flags == static_cast<uint16_t>(Mix(sequence, 10)) &&
-         entry.reserved == Mix(sequence, 11);
+         entry.device_granule == static_cast<uint32_t>(Mix(sequence, 11)) &&
+         entry.device_granules == static_cast<uint32_t>(Mix(sequence, 12));
 }
 
 // ---- Two threads -------------------------------------------------------------------------------

@@ -146,7 +146,12 @@ struct TensorView {
   std::string_view name;
   DType dtype = DType::kInvalid;
   std::span<const int64_t> shape;
+  // Empty where the CPU cannot read it: on a GPU.
   std::span<const std::byte> bytes;
+  // Where it lies on a GPU, for the primary context there of this process; 0
+  // on the host.
+  uint64_t device_address = 0;
+  int32_t device_ordinal = -1;  // of that GPU, as this process counts them
 
   // The elements as T; an empty span when T is not the dtype.
   template <typename T>

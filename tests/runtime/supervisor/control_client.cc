@@ -131,6 +131,7 @@ ControlClient::ServerStatus ControlClient::Status() {
           .restarts = status.getWorkerRestarts(),
           .device_bytes = status.getDeviceBytes(),
           .taken = status.getRequestsTaken(),
+          .completed = status.getRequestsCompleted(),
           .channels = status.getChannels(),
           .fronts = status.getFronts(),
           .worker_pid = status.getWorkerPid(),

@@ -50,7 +50,7 @@ class ControlClient {
 
   struct ServerStatus {
     std::string state = {}, reason = {}, last_verdict = {};
-    uint64_t generation = 0, reloads = 0, restarts = 0, device_bytes = 0, taken = 0;
+    uint64_t generation = 0, reloads = 0, restarts = 0, device_bytes = 0, taken = 0, completed = 0;
     uint32_t channels = 0, fronts = 0;
     int32_t worker_pid = 0, helper_pid = 0;
     bool ready = false, started = false, secrets_reload = false;

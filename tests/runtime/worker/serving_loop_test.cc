@@ -85,7 +85,7 @@ class FakeChannel final : public ChannelServer {
     ring_.served.fetch_add(1);
     return true;
   }
-  void UseDevice(ipc::Device*) override {}
+  void UseDevice(const ChannelDevice&) override {}
   bool HasWork() const override { return begun_ && ring_.waiting.load() > 0; }
 
  private:

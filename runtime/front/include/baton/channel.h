@@ -68,6 +68,15 @@ class Channel {
   // a block that does). Cost: microseconds; allocates. At most 256 plans.
   absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes = 0);
 
+  // As Plan; but the results stay on the device (ChannelOptions::
+  // device_result_bytes), `result_bytes` as `response_bytes` there. The views
+  // of a Response have then a `device_address` on a GPU; on the host device
+  // `bytes`, in the worker's own memory. A Response with such results is a lease
+  // of its generation's device memory, and so is an answer that was not read
+  // yet: a reload waits for its end (drain_timeout). Release them soon.
+  absl::StatusOr<RequestPlan> PlanOnDevice(std::span<const TensorSpec> inputs,
+                                           uint64_t result_bytes = 0);
+
   // Loans the blocks for one request. Cost: tens of nanoseconds; no
   // allocation, no system call.
   absl::StatusOr<Request> Loan(const RequestPlan& plan);

@@ -49,6 +49,7 @@ class DeviceLease {
   // on that device, to be read there; 0 on the host device and in a forked child.
   // By CUDA IPC the driver keeps nobody from writing: do not.
   uint64_t device_address() const;
+  int device_ordinal() const;  // of that GPU, as this process counts them; -1
   // Of the whole arena, on any device.
   uint64_t size_bytes() const;
 

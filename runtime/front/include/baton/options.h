@@ -62,6 +62,10 @@ struct ChannelOptions {
   // Shared memory for requests and for responses, reserved at open.
   uint64_t request_arena_bytes = 16 << 20;
   uint64_t response_arena_bytes = 16 << 20;
+  // Device memory for results that stay on the device, of what the model sets
+  // aside for that (limits.device_results); with FrontOptions::import_device.
+  // See Channel::PlanOnDevice.
+  uint64_t device_result_bytes = 0;
   // Most Requests, requests on their way and Responses alive at once.
   uint32_t max_handles = 1024;
   enum class Backing { kPosixShm, kMemfd };

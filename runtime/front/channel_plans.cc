@@ -1,0 +1,146 @@
+// ChannelCore: the shapes of requests, checked and laid out once.
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "runtime/front/channel_core.h"
+
+namespace baton::internal {
+namespace {
+
+constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
+
+bool IsStatic(std::span<const TensorSpec> specs) {
+  for (const TensorSpec& spec : specs) {
+    for (const int64_t dim : spec.shape) {
+      if (dim == kDynamicDim) return false;
+    }
+  }
+  return true;
+}
+
+absl::Status TooLarge(const char* what, uint64_t needed, uint64_t arena, const char* option) {
+  return absl::InvalidArgumentError(absl::StrCat("the ", what, " needs a block of ", needed,
+                                                 " bytes, this channel's arena has ", arena,
+                                                 ": open the channel with a larger ", option));
+}
+
+}  // namespace
+
+// What to loan for the results, on the host and on the device.
+absl::Status ChannelCore::PlanResults(PlanRep& plan) const {
+  const uint64_t room =
+      plan.on_device ? options_.device_result_bytes : completion_plan_.arena_bytes;
+  uint64_t results = plan.asked_response_bytes;
+  if (results == 0 && IsStatic(signature().outputs)) {
+    for (const TensorSpec& spec : signature().outputs) {
+      results += ipc::RoundUpToGranules(TensorBytes(spec.dtype, spec.shape).value_or(0));
+    }
+  } else if (results == 0) {
+    results = std::min(kDefaultDynamicResponseBytes, room / 2);
+  }
+  const uint64_t reserve = ipc::DescriptorReserve(signature().outputs);
+  const uint64_t on_host = reserve + (plan.on_device ? 0 : results);
+  if (results > room || on_host > completion_plan_.arena_bytes) {
+    return TooLarge("response", results, room,
+                    plan.on_device ? "device_result_bytes" : "response_arena_bytes");
+  }
+  plan.response_granules =
+      static_cast<uint32_t>(ipc::RoundUpToGranules(on_host) / ipc::kGranuleBytes);
+  if (plan.on_device) {
+    plan.device_granules = static_cast<uint32_t>(
+        std::max<uint64_t>(ipc::RoundUpToGranules(results) / ipc::kGranuleBytes, 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const TensorSpec> inputs,
+                                                               uint64_t response_bytes,
+                                                               bool on_device) {
+  auto plan = std::make_unique<PlanRep>();
+  plan->on_device = on_device;
+  plan->inputs.assign(inputs.begin(), inputs.end());
+  plan->asked_response_bytes = response_bytes;
+  for (const TensorSpec& spec : inputs) {
+    const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, spec.shape);
+    if (!bytes || spec.shape.size() > kMaxRank || spec.name.size() > kMaxNameBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "input ", ToString(spec), ": a request needs every dimension, a dtype, at most ",
+          kMaxRank, " dimensions and a name of at most ", kMaxNameBytes, " bytes"));
+    }
+    plan->layouts.push_back({.name = spec.name,
+                             .dtype = spec.dtype,
+                             .shape = spec.shape,
+                             .offset = 0,
+                             .bytes = *bytes});
+  }
+  if (absl::StatusOr<std::vector<uint32_t>> order =
+          ipc::MatchSpecs(signature().inputs, plan->layouts);
+      !order.ok()) {
+    return order.status();
+  }
+  uint64_t at = ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(inputs));
+  const uint64_t request_arena = submission_plan_.arena_bytes;
+  for (ipc::TensorLayout& layout : plan->layouts) {
+    layout.offset = at;
+    if (layout.bytes > request_arena) {
+      return TooLarge("request", layout.bytes, request_arena, "request_arena_bytes");
+    }
+    at = ipc::RoundUpToGranules(at + layout.bytes);
+  }
+  if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
+  if (const uint64_t limit = session_->max_request_bytes(); limit != 0 && at > limit) {
+    return absl::InvalidArgumentError(absl::StrCat("the request needs ", at,
+                                                   " bytes, the server allows ", limit,
+                                                   " (limits.max_request_bytes)"));
+  }
+  plan->request_granules = static_cast<uint32_t>(at / ipc::kGranuleBytes);
+
+  if (absl::Status status = PlanResults(*plan); !status.ok()) return status;
+  absl::StatusOr<ipc::DescriptorBytes> descriptor = ipc::EncodeRequest(plan->layouts);
+  if (!descriptor.ok()) return descriptor.status();
+  plan->descriptor = *std::move(descriptor);
+  return plan;
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
+                                                 uint64_t response_bytes, bool on_device) {
+  if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  for (const std::unique_ptr<PlanRep>& plan : plans_) {
+    if (plan->asked_response_bytes == response_bytes && plan->on_device == on_device &&
+        std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
+      return plan.get();
+    }
+  }
+  if (plans_.size() == ipc::kMaxPlans) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this channel has ", ipc::kMaxPlans,
+                     " plans already: use fewer different shapes, or another channel"));
+  }
+  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, response_bytes, on_device);
+  if (!plan.ok()) return plan.status();
+  (*plan)->token = plans_.size() + 1;
+  plans_.push_back(*std::move(plan));
+  return plans_.back().get();
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::PlanOnDevice(std::span<const TensorSpec> inputs,
+                                                         uint64_t result_bytes) {
+  if (options_.device_result_bytes == 0) {
+    return absl::FailedPreconditionError(
+        "this channel has no device memory: open it with ChannelOptions::device_result_bytes");
+  }
+  return Plan(inputs, result_bytes, /*on_device=*/true);
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {
+  if (!IsStatic(signature().inputs)) {
+    return absl::InvalidArgumentError(
+        "the model's inputs have dimensions that each request chooses: say which shapes");
+  }
+  return Plan(signature().inputs, 0);
+}
+
+}  // namespace baton::internal
