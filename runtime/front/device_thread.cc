@@ -27,6 +27,7 @@ struct DeviceThread::Shared {
   bool ending = false;  // no more jobs come
   bool left = false;    // nobody waits for it any more
   bool discard = false;
+  bool busy = false;
   bool ended = false;  // the thread has nothing more to do
 };
 
@@ -78,10 +79,13 @@ void DeviceThread::Loop(const std::shared_ptr<Shared>& shared) {
     if (shared->waiting.empty()) break;
     Shared::Task task = std::move(shared->waiting.front());
     shared->waiting.pop_front();
+    shared->busy = true;
     lock.unlock();
     task.job();
     task.job = nullptr;  // what it held goes before it is called done
     lock.lock();
+    shared->busy = false;
+    shared->changed.notify_all();
     if (shared->left) break;
     if (shared->discard) {
       lock.unlock();
@@ -130,6 +134,13 @@ void DeviceThread::Run(Job job, Job done) {
   const std::lock_guard lock(shared_->mutex);
   shared_->done.push_back(std::move(task.done));
   if (shared_->on_done) shared_->on_done();
+}
+
+bool DeviceThread::AwaitIdle() {
+  std::unique_lock lock(shared_->mutex);
+  return shared_->changed.wait_for(lock, absl::ToChronoNanoseconds(kPatience), [this] {
+    return !shared_->started || (shared_->waiting.empty() && !shared_->busy);
+  });
 }
 
 void DeviceThread::Discard() {

@@ -35,6 +35,8 @@ class DeviceThread {
   // started the job is run here.
   void Run(Job job, Job done);
   std::vector<Job> TakeDone();
+  // Waits until nothing is under way, for up to kPatience; false: it still is.
+  bool AwaitIdle();
   // Nobody will call TakeDone any more: results are dropped, on the thread.
   void Discard();
   // In a fork: the thread is the parent's, and so is all that it was given.

@@ -149,6 +149,7 @@ Session::~Session() {
     // The callback let go of the last handle.
     *destroyed_ = true;
     thread_.detach();
+    CloseBeforeLeaving();
   } else if (thread_.joinable()) {
     stopping_ = true;
     ipc::SignalEventFd(wake_.get());
@@ -190,6 +191,7 @@ void Session::Run() {
       if (destroyed) return;
     }
   }
+  if (stopping_) CloseBeforeLeaving();
   // The server must not wait for answers that will not come.
   ::shutdown(socket_.fd(), SHUT_RDWR);
   MarkGone();

@@ -138,6 +138,7 @@ class Session {
   void Imported(uint64_t generation, absl::StatusOr<std::unique_ptr<ipc::ImportedArena>> arena);
   void Imported(uint64_t generation, const absl::Status& status);
   void LetGo(std::unique_ptr<LeasedArena> arena, std::function<void()> unmapped);
+  void CloseBeforeLeaving();
   void StartClosing(uint64_t call, uint64_t generation);
   void KeepGeneration(uint64_t generation);
   void CloseImports(uint64_t generation);

@@ -108,6 +108,17 @@ void Session::LetGo(std::unique_ptr<LeasedArena> arena, std::function<void()> un
   device_thread_.Run([holder] { holder->reset(); }, std::move(unmapped));
 }
 
+// Says of what it had mapped that it is closed: on a GPU nobody can see that a process which lives
+// on has closed it. At the end, when nobody leases anything.
+void Session::CloseBeforeLeaving() {
+  for (std::unique_ptr<LeasedArena>& arena : leases_.ServerGone()) {
+    const uint64_t generation = arena->generation();
+    LetGo(std::move(arena), [this, generation] { SendImportsClosed(generation).IgnoreError(); });
+  }
+  if (!device_thread_.AwaitIdle()) return;
+  for (const DeviceThread::Job& done : device_thread_.TakeDone()) done();
+}
+
 // ---- Leases ------------------------------------------------------------------------------------
 
 void Session::StartClosing(uint64_t call, uint64_t generation) {

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "ipc/process.h"
+#include "tests/system/device_under_test.h"
 
 namespace baton::testing {
 
@@ -39,16 +40,18 @@ std::string RowName(Target target, Fault fault) {
 
 }  // namespace
 
-FaultMatrixTable::FaultMatrixTable() : folder_(BuildFolder() + "/fault_matrix"), run_(RunName()) {}
+FaultMatrixTable::FaultMatrixTable()
+    : base_(BuildFolder() + (SimulatedGpu() == nullptr ? "/fault_matrix" : "/fault_matrix_simgpu")),
+      run_(RunName()) {}
 
 void FaultMatrixTable::Record(const Cell& cell, const std::string& word) const {
   std::error_code ignored;
-  fs::create_directories(folder_, ignored);
-  std::ofstream(absl::StrCat(folder_, "/", CellName(cell))) << run_ << '\n' << word << '\n';
+  fs::create_directories(base_, ignored);
+  std::ofstream(absl::StrCat(base_, "/", CellName(cell))) << run_ << '\n' << word << '\n';
 }
 
 std::string FaultMatrixTable::WordOf(const Cell& cell) const {
-  std::ifstream in(absl::StrCat(folder_, "/", CellName(cell)));
+  std::ifstream in(absl::StrCat(base_, "/", CellName(cell)));
   std::string run;
   std::string word;
   return std::getline(in, run) && run == run_ && std::getline(in, word) ? word : "";
@@ -92,7 +95,7 @@ std::string FaultMatrixTable::Text() const {
 }
 
 std::string FaultMatrixTable::WriteText() const {
-  const std::string file = BuildFolder() + "/fault_matrix.txt";
+  const std::string file = base_ + ".txt";
   std::ofstream(file) << Text();
   return file;
 }

@@ -27,7 +27,7 @@ class FaultMatrixTable {
 
  private:
   std::string WordOf(const Cell& cell) const;
-  const std::string folder_;
+  const std::string base_;  // of what it keeps: a folder of this name, and a .txt
   const std::string run_;
 };
 

@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "tests/system/device_under_test.h"
+
 namespace baton::testing {
 
 FrontProcess::FrontProcess(const TempDirectory& temp, const std::string& run_directory,
@@ -20,6 +22,9 @@ FrontProcess::FrontProcess(const TempDirectory& temp, const std::string& run_dir
       ::mmap(nullptr, sizeof(FrontTally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
   ::close(fd);
   std::vector<std::string> environment = {absl::StrCat("BATON_TEST_MARK=", mark)};
+  for (const auto& [name, value] : DeviceEnvironment()) {
+    environment.push_back(absl::StrCat(name, "=", value));
+  }
   for (const auto& [name, value] : env) environment.push_back(absl::StrCat(name, "=", value));
   std::vector<std::string> args = {run_directory, "test", file, absl::StrCat(load.in_flight)};
   if (load.timeout != absl::InfiniteDuration()) {

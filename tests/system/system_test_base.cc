@@ -13,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "tests/system/device_under_test.h"
+
 namespace baton::testing {
 
 namespace fs = std::filesystem;
@@ -174,6 +176,15 @@ void LookForArenas(const std::string& folder, std::map<ino_t, SeenArena>& arenas
 // held together is therefore what still holds bytes when it is looked at again after everything
 // was seen once.
 void DeviceObserver::Sample() {
+  if (SimGpu* const gpu = SimulatedGpu()) {
+    const std::vector<SimGpu::Allocation> allocations = gpu->Allocations();
+    uint64_t together = 0;
+    for (const SimGpu::Allocation& allocation : allocations) together += allocation.bytes;
+    peak_bytes_ = std::max(peak_bytes_, together);
+    peak_arenas_ = std::max(peak_arenas_, allocations.size());
+    samples_.fetch_add(1);
+    return;
+  }
   std::map<ino_t, SeenArena> arenas;
   std::vector<std::string> processes = {absl::StrCat("/proc/", supervisor_)};
   std::ifstream children(absl::StrCat("/proc/", supervisor_, "/task/", supervisor_, "/children"));

@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 
 #include "runtime/executable_path.h"
+#include "tests/system/device_under_test.h"
 
 extern char** environ;
 
@@ -243,9 +244,9 @@ int OpenDescriptors(pid_t pid) {
 std::string ProbeModel(const TempDirectory& temp, const std::vector<std::string>& options,
                        const std::string& config) {
   const char* build = std::getenv("BATON_BINARY_DIR");
-  std::string text =
-      absl::StrCat("name: probe\nloader: native\nfile: ", build == nullptr ? "" : build,
-                   "/tests/models/probe_model.so\n", config, "native:\n  options:\n");
+  std::string text = absl::StrCat(
+      "name: probe\nloader: native\nfile: ", build == nullptr ? "" : build,
+      "/tests/models/probe_model.so\n", DeviceConfig(), config, "native:\n  options:\n");
   for (const std::string& option : options) absl::StrAppend(&text, "    ", option, "\n");
   temp.Write("model/config.yaml", text);
   return temp.path() + "/model";
