@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,6 +52,20 @@ TEST(SimGpuLibraries, ExportEverySymbolOfTheTables) {
   EXPECT_NE(::dlsym(nvml, symbol), nullptr) << symbol;
   BATON_NVML_FUNCTIONS(BATON_EXPECT_SYMBOL)
 #undef BATON_EXPECT_SYMBOL
+}
+
+TEST(SimGpuLibraries, AreFoundByAProgramWithTheEnvironment) {
+  const SimGpu gpu;
+  std::string command = "env";
+  for (const std::string& variable : gpu.Environment()) command += " '" + variable + "'";
+  command += " '" BATON_DRIVER_PROBE "'";
+  std::FILE* const output = ::popen(command.c_str(), "r");
+  ASSERT_NE(output, nullptr);
+  char seen[200] = {};
+  EXPECT_NE(std::fgets(seen, sizeof(seen), output), nullptr);
+  EXPECT_EQ(::pclose(output), 0);
+  const std::string uuid = ipc::cuda::UuidText(gpu.uuid());
+  EXPECT_EQ(seen, uuid + " " + uuid);
 }
 
 // The driver's own order: nothing before cuInit, little without a context.
