@@ -1,6 +1,7 @@
 #include "loader/dense/dense_model.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -8,24 +9,12 @@
 #include "absl/strings/str_cat.h"
 
 #include "kernels/dense.h"
+#include "loader/dense/dense_layers.h"
 #include "loader/dense/dense_plan.h"
 #include "loader/safetensors.h"
 
 namespace baton::loader {
 namespace {
-
-void Activate(Activation activation, std::span<float> values, size_t columns) {
-  switch (activation) {
-    case Activation::kNone:
-      break;
-    case Activation::kRelu:
-      kernels::Relu(values);
-      break;
-    case Activation::kSoftmax:
-      kernels::SoftmaxRows(values, columns);
-      break;
-  }
-}
 
 class DenseModel final : public Model {
  public:
@@ -37,16 +26,13 @@ class DenseModel final : public Model {
 
   absl::Status Upload(const DeviceRegion& region) override;
   absl::Status Run(std::span<const TensorView> inputs, OutputSink& outputs) override;
-  void Cleanup() override { region_ = nullptr; }
+  void Cleanup() override { layers_.reset(); }
 
  private:
-  // One tile of rows through all layers.
-  void RunTile(const float* input, float* output, size_t rows);
-
   const std::string name_;
   const DensePlan plan_;
-  std::vector<float> staged_;  // empty once uploaded
-  float* region_ = nullptr;    // on the host device an address is a pointer
+  std::vector<float> staged_;            // empty once uploaded
+  std::unique_ptr<DenseLayers> layers_;  // once uploaded
 };
 
 absl::Status DenseModel::Upload(const DeviceRegion& region) {
@@ -56,54 +42,41 @@ absl::Status DenseModel::Upload(const DeviceRegion& region) {
         absl::StrCat("dense model '", name_, "': Upload is called once, with a region of ",
                      device_bytes(), " bytes at a multiple of 128"));
   }
-  if (region.device->name() != "host") {
-    return absl::UnimplementedError(absl::StrCat("dense model '", name_,
-                                                 "': computes on the device 'host' only, not on '",
-                                                 std::string(region.device->name()), "'"));
-  }
   absl::Status copied =
       region.device->CopyToDevice(region.address, std::as_bytes(std::span(staged_)));
   if (!copied.ok()) return copied;
+  if (region.device->name() == "host") {
+    layers_ = HostDenseLayers(plan_, reinterpret_cast<float*>(region.address));
+  } else if (const auto* gpu = dynamic_cast<const ipc::cuda::CudaDevice*>(region.device)) {
+    absl::StatusOr<std::unique_ptr<DenseLayers>> layers =
+        GpuDenseLayers(plan_, *gpu, region.address, staged_);
+    if (!layers.ok()) return layers.status();
+    layers_ = *std::move(layers);
+  } else {
+    return absl::UnimplementedError(absl::StrCat("dense model '", name_,
+                                                 "': does not know the device '",
+                                                 std::string(region.device->name()), "'"));
+  }
   std::vector<float>().swap(staged_);  // clear() would keep the memory
-  region_ = reinterpret_cast<float*>(region.address);
   return absl::OkStatus();
 }
 
 absl::Status DenseModel::Run(std::span<const TensorView> inputs, OutputSink& outputs) {
-  if (region_ == nullptr) {
+  if (layers_ == nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("dense model '", name_, "': Run before Upload or after Cleanup"));
   }
   const std::span<const float> values = inputs[0].As<float>();
   const auto rows = static_cast<size_t>(inputs[0].shape[0]);
-  const size_t columns = plan_.layers.front().inputs;
-  const size_t classes = plan_.layers.back().outputs;
-  const int64_t shape[] = {inputs[0].shape[0], static_cast<int64_t>(classes)};
+  const int64_t shape[] = {inputs[0].shape[0], static_cast<int64_t>(plan_.layers.back().outputs)};
+  if (outputs.on_device() && layers_->writes_device()) {
+    const absl::StatusOr<uint64_t> address = outputs.AllocateOnDevice(0, shape);
+    if (!address.ok()) return address.status();
+    return layers_->RunToDevice(values.data(), *address, rows);
+  }
   absl::StatusOr<std::span<std::byte>> block = outputs.Allocate(0, shape);
   if (!block.ok()) return block.status();
-  auto* scores = reinterpret_cast<float*>(block->data());
-  for (size_t row = 0; row < rows; row += kDenseRowTile) {
-    RunTile(values.data() + row * columns, scores + row * classes,
-            std::min(kDenseRowTile, rows - row));
-  }
-  return absl::OkStatus();
-}
-
-void DenseModel::RunTile(const float* input, float* output, size_t rows) {
-  for (size_t i = 0; i < plan_.layers.size(); ++i) {
-    const DenseLayer& layer = plan_.layers[i];
-    const bool last = i + 1 == plan_.layers.size();
-    float* to = last ? output : region_ + plan_.scratch_offsets[i % 2];
-    kernels::MatMulBias({.input = input,
-                         .weights = region_ + layer.weight_offset,
-                         .bias = region_ + layer.bias_offset,
-                         .output = to,
-                         .rows = rows,
-                         .inputs = layer.inputs,
-                         .outputs = layer.outputs});
-    Activate(layer.activation, {to, rows * layer.outputs}, layer.outputs);
-    input = to;
-  }
+  return layers_->Run(values.data(), reinterpret_cast<float*>(block->data()), rows);
 }
 
 absl::StatusOr<std::vector<float>> ReadFloats(const SafetensorsFile& file,

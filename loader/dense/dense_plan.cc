@@ -147,9 +147,9 @@ absl::Status MeasureLayers(const SafetensorsFile& file, std::vector<DenseLayer>&
   return absl::OkStatus();
 }
 
-void LayOut(DensePlan& plan) {
+void LayOut(DensePlan& plan, bool on_gpu) {
   size_t floats = 0;
-  size_t widest = 0;
+  size_t widest = on_gpu ? plan.layers.front().inputs : 0;
   for (DenseLayer& layer : plan.layers) {
     layer.weight_offset = floats;
     floats += Aligned(layer.inputs * kernels::PaddedColumns(layer.outputs));
@@ -158,10 +158,13 @@ void LayOut(DensePlan& plan) {
     widest = std::max(widest, layer.outputs);
   }
   plan.weight_floats = floats;
+  plan.row_tile = on_gpu ? kGpuDenseRowTile : kDenseRowTile;
   for (size_t& offset : plan.scratch_offsets) {
     offset = floats;
-    if (plan.layers.size() > 1) floats += Aligned(kDenseRowTile * widest);
+    if (plan.layers.size() > 1 || on_gpu) floats += Aligned(plan.row_tile * widest);
   }
+  plan.digest_offset = floats;
+  if (on_gpu) floats += Aligned(sizeof(uint64_t) / sizeof(float));
   plan.total_floats = floats;
 }
 
@@ -206,7 +209,7 @@ absl::StatusOr<DensePlan> PlanDenseModel(const ModelConfig& config, const Safete
                      static_cast<int64_t>(plan.layers.back().outputs));
   if (!signature.ok()) return signature.status();
   plan.signature = *std::move(signature);
-  LayOut(plan);
+  LayOut(plan, /*on_gpu=*/config.device != "host");
   return plan;
 }
 

@@ -20,8 +20,9 @@ namespace baton::loader {
 enum class Activation { kNone, kRelu, kSoftmax };
 
 // Rows of a batch that pass through all layers together: what the scratch
-// memory holds.
+// memory holds. A GPU is busy only with many.
 inline constexpr size_t kDenseRowTile = 32;
+inline constexpr size_t kGpuDenseRowTile = 512;
 
 struct DenseLayer {
   std::string weight;               // tensor [outputs, inputs], float32
@@ -34,13 +35,16 @@ struct DenseLayer {
 };
 
 // Device region, in floats: the layers' packed weights and biases, then two
-// scratch buffers of kDenseRowTile rows each. Every piece starts at a multiple
-// of 128 bytes.
+// scratch buffers of row_tile rows each; on a GPU they hold inputs and results,
+// too, and room for a digest follows. Every piece starts at a multiple of 128
+// bytes.
 struct DensePlan {
   Signature signature;
   std::vector<DenseLayer> layers;
   size_t weight_floats = 0;  // what is staged and uploaded
+  size_t row_tile = kDenseRowTile;
   size_t scratch_offsets[2] = {};
+  size_t digest_offset = 0;  // on a GPU only
   size_t total_floats = 0;
 };
 

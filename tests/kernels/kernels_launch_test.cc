@@ -23,18 +23,20 @@ class KernelsLaunch : public ::testing::Test {
       GTEST_SKIP() << driver.status();
     }
     driver_ = *driver;
+    ASSERT_EQ((*driver_)->CtxGetCurrent(&found_), ipc::cuda::kSuccess);
     ASSERT_EQ((*driver_)->DeviceGet(&device_, 0), ipc::cuda::kSuccess);
     ASSERT_EQ((*driver_)->DevicePrimaryCtxRetain(&context_, device_), ipc::cuda::kSuccess);
   }
   void TearDown() override {
     if (context_ == nullptr) return;
-    (*driver_)->CtxSetCurrent(nullptr);
+    (*driver_)->CtxSetCurrent(found_);
     (*driver_)->DevicePrimaryCtxRelease(device_);
   }
 
   const ipc::cuda::Driver* driver_ = nullptr;
   ipc::cuda::DeviceOrdinal device_ = 0;
   ipc::cuda::Context context_ = nullptr;
+  ipc::cuda::Context found_ = nullptr;  // of the tests before, given back to those after
 };
 
 TEST_F(KernelsLaunch, LoadNeedsACurrentContext) {

@@ -1,0 +1,49 @@
+// Where the layers of a dense model are computed: on the host device by the
+// CPU, on a GPU by its kernels.
+//
+// Thread safety: none; each belongs to the worker's serving thread.
+#ifndef BATON_LOADER_DENSE_DENSE_LAYERS_H_
+#define BATON_LOADER_DENSE_DENSE_LAYERS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "ipc/cuda/cuda_device.h"
+#include "loader/dense/dense_plan.h"
+
+namespace baton::loader {
+
+class DenseLayers {
+ public:
+  virtual ~DenseLayers() = default;
+  // `input` [rows, first layer's inputs] to `output` [rows, last layer's
+  // outputs], both in host memory, float32. Returns when `output` is there.
+  virtual absl::Status Run(const float* input, float* output, size_t rows) = 0;
+  // The same into device memory, for layers that are computed there.
+  virtual bool writes_device() const { return false; }
+  virtual absl::Status RunToDevice(const float* input, uint64_t output, size_t rows) {
+    static_cast<void>(input), static_cast<void>(output), static_cast<void>(rows);
+    return absl::UnimplementedError("these layers are computed on the host");
+  }
+};
+
+// `plan` must outlive both. `region` holds what the plan lays out, weights
+// uploaded.
+std::unique_ptr<DenseLayers> HostDenseLayers(const DensePlan& plan, float* region);
+
+// Checks first that the weights on the device are `weights`, bit for bit as
+// far as a digest can tell: DATA_LOSS when not. FAILED_PRECONDITION where
+// this build has no kernels for the GPU.
+absl::StatusOr<std::unique_ptr<DenseLayers>> GpuDenseLayers(const DensePlan& plan,
+                                                            const ipc::cuda::CudaDevice& device,
+                                                            ipc::cuda::DevicePtr region,
+                                                            std::span<const float> weights);
+
+}  // namespace baton::loader
+
+#endif  // BATON_LOADER_DENSE_DENSE_LAYERS_H_
