@@ -100,6 +100,7 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
     table_->ChannelUsable(channel.channel);
   }
   void OnChannelClosed(uint64_t channel) override { closed_.push_back(channel); }
+  uint64_t DeviceResultsBytes() const override { return 0; }
   void OnImportsChanged() override {}
   void OnLeasesChanged() override {}
 
