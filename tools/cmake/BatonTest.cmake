@@ -58,6 +58,15 @@ function(baton_test)
     add_dependencies(tsan_tests ${name})
   endif()
 
+  # For the bundle that tools/gpu-check takes to a machine with a GPU.
+  if("gpu" IN_LIST arg_LABELS)
+    set_property(GLOBAL APPEND PROPERTY BATON_GPU_TESTS ${name})
+    set_target_properties(${name} PROPERTIES
+      BATON_BUNDLED_DEPENDS "${arg_DEPENDS}"
+      BATON_BUNDLED_TEST
+        "TIMEOUT \"${arg_TIMEOUT}\" LABELS \"${arg_LABELS}\" ENV \"${arg_ENV}\" SERIAL \"${arg_SERIAL}\"")
+  endif()
+
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
                        TEST_PREFIX "${name}/")
 
