@@ -1,8 +1,11 @@
 // SupervisorCore: what NVML says of the GPU while a generation serves, so that
 // what it says after that generation's end means something.
+#include <poll.h>
+
 #include <string>
 #include <utility>
 
+#include "ipc/poll_fd.h"
 #include "runtime/supervisor/supervisor_core.h"
 
 namespace baton::runtime {
@@ -41,10 +44,12 @@ void SupervisorCore::Surveyed(uint64_t generation,
   }
   const auto device = ledger_.Gpu(generation);
   if (!survey.ok() || !device) return;
-  // A worker that is being reaped may have gone before NVML was asked; then its pid is missing, and
-  // nothing is concluded from that.
   for (const uint64_t there : ledger_.OnGpu(*device)) {
-    if (workers_.contains(there)) ledger_.TakeBaseline(there, *survey);
+    const WorkerHandle* worker = Worker(there);
+    // One that has ended by now may have ended before NVML was asked: its memory was free already,
+    // and would never be seen to come back.
+    if (worker == nullptr || ipc::PollFd(worker->pidfd(), POLLIN, absl::ZeroDuration())) continue;
+    ledger_.TakeBaseline(there, *survey);
   }
 }
 
