@@ -114,6 +114,11 @@ std::vector<uint64_t> DeviceLedger::OnGpu(const ipc::cuda::Uuid& device) const {
   return generations;
 }
 
+bool DeviceLedger::HasBaseline(uint64_t generation) const {
+  const auto entry = entries_.find(generation);
+  return entry != entries_.end() && entry->second.gpu && entry->second.gpu->baseline;
+}
+
 void DeviceLedger::TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey) {
   const auto entry = entries_.find(generation);
   if (entry == entries_.end() || !entry->second.gpu) return;

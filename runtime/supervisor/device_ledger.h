@@ -73,6 +73,7 @@ class DeviceLedger {
   std::vector<uint64_t> OnGpu(const ipc::cuda::Uuid& device) const;
   // What NVML said while that generation's worker lived. One that does not know
   // the processes does not replace one that does.
+  bool HasBaseline(uint64_t generation) const;
   void TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey);
 
  private:

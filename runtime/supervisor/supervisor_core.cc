@@ -273,6 +273,7 @@ int64_t SupervisorCore::NextDeadline() const {
     if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
   }
   if (MaySurvey()) deadline = Sooner(deadline, now);
+  if (awaits_survey_ != 0) deadline = Sooner(deadline, survey_by_ns_);
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
   // Also so that a standstill is seen long before the deadline that it is about.
@@ -307,6 +308,7 @@ void SupervisorCore::Tick(int64_t now_ns) {
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);
   if (!overridden_.empty() && now_ns >= next_overridden_ask_ns_) AskForOverridden(now_ns);
   AskForSurvey(now_ns);
+  EndSurveyWait();
   CheckWorkers(now_ns);
 }
 

@@ -104,6 +104,10 @@ class SupervisorCore : private FrontTable::Owner {
 
   // ---- supervisor_survey.cc: what NVML says while a generation serves
   void WantSurvey() { survey_wanted_ = true; }
+  // Whether a successor that is staged has to wait for what NVML says of the
+  // one that serves; it is Staged again then.
+  bool AwaitsSurvey(uint64_t successor);
+  void EndSurveyWait();
   bool MaySurvey() const;
   void AskForSurvey(int64_t now_ns);
   void Surveyed(uint64_t generation, const absl::StatusOr<ipc::cuda::GpuSurvey>& survey);
@@ -219,6 +223,9 @@ class SupervisorCore : private FrontTable::Owner {
   int64_t next_ask_ns_ = 0;
   int64_t next_name_ns_ = 0;
   bool survey_wanted_ = false;         // as soon as MaySurvey()
+  int survey_failures_ = 0;            // since a reload began
+  uint64_t awaits_survey_ = 0;         // the successor that does; 0: none
+  int64_t survey_by_ns_ = 0;           // and for how long at most
   DeviceVerdict verdict_;              // the last one
   std::string last_verdict_ = "none";  // for status
 

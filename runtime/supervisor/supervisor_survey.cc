@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "ipc/futex.h"
 #include "ipc/poll_fd.h"
 #include "runtime/supervisor/supervisor_core.h"
 
@@ -15,6 +16,8 @@ namespace {
 // worker takes (its context, workspaces) its predecessor had, too, and where a model fills the GPU
 // there is nothing beside it that could ever be free.
 constexpr uint64_t kDeviceMemoryGranuleBytes = uint64_t{2} << 20;
+// How often NVML is asked before a reload goes on without its answer.
+constexpr int kMostSurveys = 3;
 
 }  // namespace
 
@@ -26,10 +29,38 @@ bool SupervisorCore::MaySurvey() const {
 
 void SupervisorCore::AskForSurvey(int64_t now_ns) {
   if (!MaySurvey()) return;
-  survey_wanted_ = false;  // once: where it hangs it would do so again
+  survey_wanted_ = false;
   const uint64_t serving = machine_.serving_generation();
   if (const auto device = ledger_.Gpu(serving)) {
     helper_.AskSurvey(serving, *device, config_.reload.helper_timeout, now_ns);
+  }
+}
+
+// With nothing to compare with, the end of its memory may never be proven where fronts have
+// contexts of their own: better that a reload begins a little later than that it never ends. The
+// one before serves meanwhile.
+bool SupervisorCore::AwaitsSurvey(uint64_t successor) {
+  const uint64_t serving = machine_.serving_generation();
+  if (machine_.step() != ipc::ServerState::kStaging || survey_failures_ >= kMostSurveys ||
+      !ledger_.Gpu(serving) || ledger_.HasBaseline(serving)) {
+    return false;
+  }
+  if (awaits_survey_ != successor) {
+    awaits_survey_ = successor;
+    survey_by_ns_ =
+        ipc::MonotonicNs() + kMostSurveys * absl::ToInt64Nanoseconds(config_.reload.helper_timeout);
+  }
+  return ipc::MonotonicNs() < survey_by_ns_;
+}
+
+void SupervisorCore::EndSurveyWait() {
+  if (awaits_survey_ == 0) return;
+  const WorkerHandle* successor = Worker(awaits_survey_);
+  if (successor != nullptr && !AwaitsSurvey(awaits_survey_)) {
+    awaits_survey_ = 0;
+    Staged(*successor);
+  } else if (successor == nullptr) {
+    awaits_survey_ = 0;
   }
 }
 
@@ -43,6 +74,10 @@ void SupervisorCore::Surveyed(uint64_t generation,
         std::string(status.message()));
   }
   const auto device = ledger_.Gpu(generation);
+  if (!survey.ok()) {
+    // The helper that it hung or died with is replaced.
+    if (++survey_failures_ < kMostSurveys) WantSurvey();
+  }
   if (!survey.ok() || !device) return;
   for (const uint64_t there : ledger_.OnGpu(*device)) {
     const WorkerHandle* worker = Worker(there);
