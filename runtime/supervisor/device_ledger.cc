@@ -31,6 +31,12 @@ absl::Status DeviceLedger::Add(ipc::ArenaExport arena, const ipc::cuda::ArenaDes
   if (what.kind == Kind::kCuda) {
     // Its descriptor, if it has one, goes here: on a GPU each keeps the memory.
     entry.gpu = GpuArena{.device = what.device, .owner = owner, .baseline = std::nullopt};
+    // One that dies before it was ever seen. Its fronts' contexts were seen with the one before it.
+    if (last_seen_ && last_seen_->device == what.device) {
+      entry.gpu->baseline =
+          Inherited(*last_seen_->baseline, last_seen_->owner.pid, entry.gpu->owner.pid);
+      entry.gpu->inherited = true;
+    }
   } else {
     absl::StatusOr<std::unique_ptr<ipc::ArenaWitness>> witness =
         ipc::WitnessHostArena(std::move(arena));
@@ -116,14 +122,34 @@ std::vector<uint64_t> DeviceLedger::OnGpu(const ipc::cuda::Uuid& device) const {
 
 bool DeviceLedger::HasBaseline(uint64_t generation) const {
   const auto entry = entries_.find(generation);
-  return entry != entries_.end() && entry->second.gpu && entry->second.gpu->baseline;
+  return entry != entries_.end() && entry->second.gpu && entry->second.gpu->baseline &&
+         !entry->second.gpu->inherited;
+}
+
+// What was seen while another worker of this server lived, as a baseline of one that was not seen:
+// it was started by the same process in the same way, so where that one was visible it is. How much
+// was free says nothing of it.
+ipc::cuda::GpuSurvey DeviceLedger::Inherited(const ipc::cuda::GpuSurvey& survey, pid_t from,
+                                             pid_t to) {
+  ipc::cuda::GpuSurvey inherited = survey;
+  inherited.memory = absl::UnavailableError("it was not asked while this worker lived");
+  for (ipc::cuda::GpuSurvey::Process& process : *inherited.processes) {
+    if (process.pid == from) process.pid = to;
+  }
+  return inherited;
 }
 
 void DeviceLedger::TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey) {
   const auto entry = entries_.find(generation);
   if (entry == entries_.end() || !entry->second.gpu) return;
-  std::optional<ipc::cuda::GpuSurvey>& baseline = entry->second.gpu->baseline;
-  if (!baseline || survey.processes.ok()) baseline = survey;
+  GpuArena& gpu = *entry->second.gpu;
+  if (!gpu.baseline || gpu.inherited || survey.processes.ok()) {
+    gpu.baseline = survey;
+    gpu.inherited = false;
+  }
+  if (survey.processes.ok() && ipc::cuda::FindProcess(survey, gpu.owner.pid) != nullptr) {
+    last_seen_ = GpuArena{.device = gpu.device, .owner = gpu.owner, .baseline = survey};
+  }
 }
 
 void DeviceLedger::Answered(uint64_t generation, const DeviceVerdict& verdict) {

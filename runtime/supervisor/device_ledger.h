@@ -81,6 +81,7 @@ class DeviceLedger {
     ipc::cuda::Uuid device{};
     ipc::ProcessIdentity owner;
     std::optional<ipc::cuda::GpuSurvey> baseline;
+    bool inherited = false;  // the baseline is of the generation before
   };
   struct Entry {
     std::unique_ptr<ipc::ArenaWitness> witness;  // null: on a GPU, or unwatched
@@ -90,7 +91,11 @@ class DeviceLedger {
     std::string unwatched;
     bool may_be_sealed = false;  // by a helper
   };
+  static ipc::cuda::GpuSurvey Inherited(const ipc::cuda::GpuSurvey& survey, pid_t from, pid_t to);
+
   std::map<uint64_t, Entry> entries_;
+  // The last survey that showed a worker of this server, and whose.
+  std::optional<GpuArena> last_seen_;
   ipc::cuda::ArenaDescription::Kind kind_ = ipc::cuda::ArenaDescription::Kind::kHost;
   uint64_t peak_bytes_ = 0;
 };
