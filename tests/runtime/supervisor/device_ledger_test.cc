@@ -98,6 +98,39 @@ TEST(DeviceLedgerTest, AGpuQuestionCarriesOwnerDeviceAndBaseline) {
   EXPECT_NE(ipc::cuda::FindProcess(*question->gpu->baseline, 22), nullptr);
 }
 
+// One that dies before NVML was asked about it. Its fronts' contexts were seen with the one before,
+// which was visible; how much was free then says nothing of it.
+TEST(DeviceLedgerTest, AGenerationThatWasNeverSeenInheritsWhoWas) {
+  constexpr ipc::ProcessIdentity kNext{.pid = 31, .start_time = 9};
+  constexpr pid_t kFront = 77;
+  DeviceLedger ledger;
+  ASSERT_TRUE(ledger.Add(CudaArena(1), OnCuda(5), kOwner).ok());
+  GpuSurvey survey = Survey(kOwner.pid);
+  survey.memory = GpuSurvey::Memory{.total_bytes = 100, .free_bytes = 50};
+  survey.processes->push_back({kFront, 3});
+  ledger.TakeBaseline(1, survey);
+  ASSERT_TRUE(ledger.Add(CudaArena(2), OnCuda(5), kNext).ok());
+  EXPECT_FALSE(ledger.HasBaseline(2)) << "none of its own";
+  auto baseline = ledger.Question(2, false)->gpu->baseline;
+  ASSERT_TRUE(baseline && baseline->processes.ok());
+  EXPECT_NE(ipc::cuda::FindProcess(*baseline, kNext.pid), nullptr);
+  EXPECT_NE(ipc::cuda::FindProcess(*baseline, kFront), nullptr);
+  EXPECT_EQ(ipc::cuda::FindProcess(*baseline, kOwner.pid), nullptr);
+  EXPECT_FALSE(baseline->memory.ok());
+  // Its own takes the place of that, even one that knows less.
+  ledger.TakeBaseline(2, ipc::cuda::UnknownSurvey(absl::UnknownError("?")));
+  EXPECT_TRUE(ledger.HasBaseline(2));
+  EXPECT_FALSE(ledger.Question(2, false)->gpu->baseline->processes.ok());
+  // On another GPU nobody was seen; nor where the worker itself was not.
+  ASSERT_TRUE(ledger.Add(CudaArena(3), OnCuda(6), kNext).ok());
+  EXPECT_FALSE(ledger.Question(3, false)->gpu->baseline.has_value());
+  DeviceLedger hidden;
+  ASSERT_TRUE(hidden.Add(CudaArena(1), OnCuda(5), kOwner).ok());
+  hidden.TakeBaseline(1, Survey(kFront));
+  ASSERT_TRUE(hidden.Add(CudaArena(2), OnCuda(5), kNext).ok());
+  EXPECT_FALSE(hidden.Question(2, false)->gpu->baseline.has_value());
+}
+
 TEST(DeviceLedgerTest, GenerationsAreFoundByTheirGpu) {
   DeviceLedger ledger;
   ASSERT_TRUE(ledger.Add(CudaArena(1), OnCuda(5), kOwner).ok());
