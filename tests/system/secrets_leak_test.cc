@@ -23,6 +23,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "ipc/unique_fd.h"
 #include "tests/crash/loaded_front.h"
 #include "tests/system/secrets_test_base.h"
 #include "tests/tools/shmctl/shmctl_process.h"
@@ -212,27 +213,66 @@ TEST_F(SecretsLeakTest, A16_NothingThatIsWrittenHoldsASecret) {
 // Larger than all that a front maps. Only a sanitizer's shadow is: terabytes of address space, of
 // which no byte is the program's.
 constexpr uint64_t kShadowBytes = uint64_t{64} << 30;
+constexpr uint64_t kPieceBytes = 64 << 20;
+
+// A process's memory, read piece by piece. Of a piece, only what is there: a sanitizer's heaps are
+// mostly holes, and larger than the machine.
+class ProcessBytes {
+ public:
+  explicit ProcessBytes(pid_t pid)
+      : memory_(::open(absl::StrCat("/proc/", pid, "/mem").c_str(), O_RDONLY | O_CLOEXEC)),
+        pages_(::open(absl::StrCat("/proc/", pid, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)) {}
+  bool readable() const { return memory_.valid() && pages_.valid(); }
+
+  // How often `text` stands between two addresses.
+  size_t Count(uint64_t from, uint64_t to, const std::string& text) {
+    size_t found = 0;
+    std::string bytes;  // with the end of the piece before, where that goes on
+    for (uint64_t at = from; at < to; at += kPieceBytes) {
+      const uint64_t size = std::min(kPieceBytes, to - at);
+      if (to - from > kPieceBytes && !AnyPage(at, size)) {
+        bytes.clear();
+        continue;
+      }
+      const size_t kept = std::min(bytes.size(), text.size() - 1);
+      bytes.erase(0, bytes.size() - kept);
+      bytes.resize(kept + size);
+      const ssize_t got = ::pread(memory_.get(), bytes.data() + kept, size, static_cast<off_t>(at));
+      bytes.resize(kept + static_cast<size_t>(std::max<ssize_t>(got, 0)));  // [vvar] and the like
+      for (size_t in = bytes.find(text); in != bytes.npos; in = bytes.find(text, in + 1)) ++found;
+    }
+    return found;
+  }
+
+ private:
+  bool AnyPage(uint64_t at, uint64_t bytes) {
+    constexpr uint64_t kPage = 4096;
+    constexpr uint64_t kThereOrSwapped = uint64_t{3} << 62;
+    std::vector<uint64_t> pages(bytes / kPage);
+    const ssize_t got = ::pread(pages_.get(), pages.data(), pages.size() * sizeof(uint64_t),
+                                static_cast<off_t>(at / kPage * sizeof(uint64_t)));
+    pages.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)) / sizeof(uint64_t));
+    return std::any_of(pages.begin(), pages.end(),
+                       [](uint64_t page) { return (page & kThereOrSwapped) != 0; });
+  }
+
+  ipc::UniqueFd memory_;
+  ipc::UniqueFd pages_;
+};
 
 // How often `text` stands in a process's memory; nullopt: it cannot be read.
 std::optional<size_t> CountInMemory(pid_t pid, const std::string& text) {
-  const int memory = ::open(absl::StrCat("/proc/", pid, "/mem").c_str(), O_RDONLY | O_CLOEXEC);
-  if (memory < 0) return std::nullopt;
+  ProcessBytes memory(pid);
+  if (!memory.readable()) return std::nullopt;
   size_t found = 0;
-  std::string bytes;
   std::ifstream maps(absl::StrCat("/proc/", pid, "/maps"));
   for (std::string line; std::getline(maps, line);) {
     uint64_t from = 0;
     uint64_t to = 0;
     char mode[5] = {};
     if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, mode) != 3 || mode[0] != 'r') continue;
-    if (to - from >= kShadowBytes) continue;
-    bytes.resize(to - from);
-    const ssize_t got = ::pread(memory, bytes.data(), bytes.size(), static_cast<off_t>(from));
-    if (got <= 0) continue;  // [vvar] and the like
-    const std::string_view read = std::string_view(bytes).substr(0, static_cast<size_t>(got));
-    for (size_t at = read.find(text); at != read.npos; at = read.find(text, at + 1)) ++found;
+    if (to - from < kShadowBytes) found += memory.Count(from, to, text);
   }
-  ::close(memory);
   return found;
 }
 
