@@ -214,7 +214,7 @@ uint64_t DeviceLayoutEnd(std::span<const TensorLayout> layouts) { return EndOf(l
 
 absl::StatusOr<std::vector<uint32_t>> MatchSpecs(std::span<const TensorSpec> specs,
                                                  std::span<const TensorLayout> layouts) {
-  std::vector<uint32_t> order(specs.size(), ~0u);
+  std::vector<uint32_t> order(specs.size(), kNoLayout);
   for (size_t i = 0; i < layouts.size(); ++i) {
     const TensorLayout& layout = layouts[i];
     const auto spec = std::find_if(specs.begin(), specs.end(),
@@ -225,20 +225,16 @@ absl::StatusOr<std::vector<uint32_t>> MatchSpecs(std::span<const TensorSpec> spe
       return Bad(layout.name, absl::StrCat("the model has no such tensor; it has: ", known));
     }
     const auto at = static_cast<size_t>(spec - specs.begin());
-    if (order[at] != ~0u) return Bad(layout.name, "is there twice");
+    if (order[at] != kNoLayout) return Bad(layout.name, "is there twice");
     order[at] = static_cast<uint32_t>(i);
-    bool fits = layout.dtype == spec->dtype && layout.shape.size() == spec->shape.size();
-    for (size_t d = 0; fits && d < layout.shape.size(); ++d) {
-      fits = spec->shape[d] == kDynamicDim || spec->shape[d] == layout.shape[d];
-    }
-    if (!fits) {
+    if (!Fits(*spec, layout.dtype, layout.shape)) {
       return absl::InvalidArgumentError(
           absl::StrCat("got ", ToString(TensorSpec{layout.name, layout.dtype, layout.shape}),
                        ", the model takes ", ToString(*spec)));
     }
   }
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (order[i] == ~0u) {
+    if (order[i] == kNoLayout && !specs[i].optional) {
       return absl::InvalidArgumentError(absl::StrCat(
           "tensor '", specs[i].name, "' is missing; the model takes ", ToString(specs[i])));
     }

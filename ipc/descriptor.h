@@ -60,8 +60,11 @@ uint64_t DescriptorReserve(std::span<const TensorSpec> specs);
 uint64_t LayoutEnd(std::span<const TensorLayout> layouts);
 uint64_t DeviceLayoutEnd(std::span<const TensorLayout> layouts);
 
+inline constexpr uint32_t kNoLayout = ~0u;
+
 // Checks that `layouts` are what `specs` ask for, in any order, and gives for
-// each spec the index of its layout. INVALID_ARGUMENT says which tensor is
+// each spec the index of its layout, kNoLayout for an optional one that was
+// left out. INVALID_ARGUMENT says which tensor is
 // missing, unknown, twice there, of the wrong dtype or shape, and what was
 // expected.
 absl::StatusOr<std::vector<uint32_t>> MatchSpecs(std::span<const TensorSpec> specs,

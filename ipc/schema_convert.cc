@@ -18,6 +18,11 @@ void WriteSpecs(const std::vector<TensorSpec>& specs, SpecList::Builder to) {
     spec.setDtype(static_cast<uint8_t>(specs[i].dtype));
     auto shape = spec.initShape(static_cast<unsigned>(specs[i].shape.size()));
     for (unsigned d = 0; d < specs[i].shape.size(); ++d) shape.set(d, specs[i].shape[d]);
+    spec.setContent(static_cast<uint8_t>(specs[i].content));
+    spec.setOptional(specs[i].optional);
+    spec.setStreamed(specs[i].streamed);
+    if (!specs[i].type_text.empty()) spec.setTypeText(specs[i].type_text.c_str());
+    if (!specs[i].default_text.empty()) spec.setDefaultText(specs[i].default_text.c_str());
   }
 }
 
@@ -29,7 +34,8 @@ absl::StatusOr<TensorSpec> ReadSpec(schema::TensorSpec::Reader from) {
                                                    spec.name.size(), " bytes; 1 to ", kMaxNameBytes,
                                                    " are allowed"));
   }
-  if (from.getDtype() == 0 || from.getDtype() > kMaxDType) {
+  const bool any = from.getDtype() == static_cast<uint8_t>(DType::kAny);
+  if (!any && (from.getDtype() == 0 || from.getDtype() > kMaxDType)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "tensor '", spec.name, "' of a signature: there is no dtype ", from.getDtype()));
   }
@@ -40,12 +46,22 @@ absl::StatusOr<TensorSpec> ReadSpec(schema::TensorSpec::Reader from) {
                                                    " dimensions; the limit is ", kMaxRank));
   }
   for (const int64_t dim : from.getShape()) {
-    if (dim < kDynamicDim) {
+    const bool any_rank = dim == kAnyRank && from.getShape().size() == 1;
+    if (dim < kDynamicDim && !any_rank) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor '", spec.name, "' of a signature has a dimension of ", dim));
     }
     spec.shape.push_back(dim);
   }
+  if (from.getContent() > kMaxContent) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor '", spec.name, "' of a signature: there is no content ", from.getContent()));
+  }
+  spec.content = static_cast<Content>(from.getContent());
+  spec.optional = from.getOptional();
+  spec.streamed = from.getStreamed();
+  spec.type_text = ReadText(from.getTypeText());
+  spec.default_text = ReadText(from.getDefaultText());
   return spec;
 }
 
@@ -95,7 +111,51 @@ absl::StatusOr<Signature> ReadSignature(schema::Signature::Reader from) {
   if (absl::Status status = ReadSpecs(from.getOutputs(), signature.outputs); !status.ok()) {
     return status;
   }
+  for (const TensorSpec& output : signature.outputs) {
+    if (output.optional) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "output '", output.name, "' of a signature is optional; only inputs may be"));
+    }
+  }
   return signature;
+}
+
+void WriteMethods(std::span<const Method> methods, capnp::List<schema::Method>::Builder to) {
+  for (unsigned i = 0; i < methods.size(); ++i) {
+    schema::Method::Builder method = to[i];
+    method.setName(methods[i].name.c_str());
+    WriteSignature(methods[i].signature, method.initSignature());
+    method.setStreamsInputs(methods[i].streams_inputs);
+    method.setStreamsOutputs(methods[i].streams_outputs);
+    if (!methods[i].doc.empty()) method.setDoc(methods[i].doc.c_str());
+  }
+}
+
+absl::StatusOr<std::vector<Method>> ReadMethods(capnp::List<schema::Method>::Reader from) {
+  if (from.size() == 0 || from.size() > kMaxMethods) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a model has ", from.size(), " methods; 1 to ", kMaxMethods, " are allowed"));
+  }
+  std::vector<Method> methods;
+  for (const schema::Method::Reader each : from) {
+    Method method;
+    method.name = ReadText(each.getName());
+    const bool again = std::any_of(methods.begin(), methods.end(),
+                                   [&](const Method& other) { return other.name == method.name; });
+    if (method.name.empty() || method.name.size() > kMaxNameBytes || again) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a method's name is '", method.name.substr(0, kMaxNameBytes), "': it needs one of 1 to ",
+          kMaxNameBytes, " bytes that no other method has"));
+    }
+    absl::StatusOr<Signature> signature = ReadSignature(each.getSignature());
+    if (!signature.ok()) return signature.status();
+    method.signature = *std::move(signature);
+    method.streams_inputs = each.getStreamsInputs();
+    method.streams_outputs = each.getStreamsOutputs();
+    method.doc = ReadText(each.getDoc());
+    methods.push_back(std::move(method));
+  }
+  return methods;
 }
 
 }  // namespace baton::ipc

@@ -5,11 +5,14 @@
 #ifndef BATON_IPC_SCHEMA_CONVERT_H_
 #define BATON_IPC_SCHEMA_CONVERT_H_
 
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "capnp/blob.h"
+#include "capnp/list.h"
 
 #include "baton/tensor.h"
 #include "ipc/schema/control.capnp.h"
@@ -30,6 +33,10 @@ void WriteSignature(const Signature& signature, schema::Signature::Builder to);
 // baton/tensor.h: kMaxTensors, kMaxRank, kMaxNameBytes, kMaxDType, or has a
 // dimension below kDynamicDim.
 absl::StatusOr<Signature> ReadSignature(schema::Signature::Reader from);
+
+// Likewise; a method's name is not empty, and no two have the same.
+void WriteMethods(std::span<const Method> methods, capnp::List<schema::Method>::Builder to);
+absl::StatusOr<std::vector<Method>> ReadMethods(capnp::List<schema::Method>::Reader from);
 
 inline std::string ReadText(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
 

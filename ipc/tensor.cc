@@ -15,6 +15,7 @@ constexpr std::array<std::string_view, kMaxDType + 1> kDTypeNames = {
 }  // namespace
 
 std::string_view DTypeName(DType dtype) {
+  if (dtype == DType::kAny) return "any";
   const auto index = static_cast<size_t>(dtype);
   return index < kDTypeNames.size() ? kDTypeNames[index] : kDTypeNames[0];
 }
@@ -30,7 +31,9 @@ std::string ToString(const TensorSpec& spec) {
   std::string text = absl::StrCat(spec.name, ": ", std::string(DTypeName(spec.dtype)), "[");
   for (size_t i = 0; i < spec.shape.size(); ++i) {
     if (i > 0) text += ", ";
-    if (spec.shape[i] == kDynamicDim) {
+    if (spec.shape[i] == kAnyRank) {
+      text += "...";
+    } else if (spec.shape[i] == kDynamicDim) {
       text += "?";
     } else {
       absl::StrAppend(&text, spec.shape[i]);
@@ -38,6 +41,16 @@ std::string ToString(const TensorSpec& spec) {
   }
   text += "]";
   return text;
+}
+
+bool Fits(const TensorSpec& spec, DType dtype, std::span<const int64_t> shape) {
+  if (spec.dtype != dtype && spec.dtype != DType::kAny) return false;
+  if (spec.shape.size() == 1 && spec.shape[0] == kAnyRank) return true;
+  if (spec.shape.size() != shape.size()) return false;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    if (spec.shape[d] != kDynamicDim && spec.shape[d] != shape[d]) return false;
+  }
+  return true;
 }
 
 }  // namespace baton

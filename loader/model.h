@@ -8,13 +8,14 @@
 //   cleaned   Cleanup() has run; only the destructor may follow
 //
 // Thread safety: calls come from one thread at a time (the worker's serving
-// thread), Stage and Upload included.
+// thread), Stage and Upload included; those of its streams, too.
 #ifndef BATON_LOADER_MODEL_H_
 #define BATON_LOADER_MODEL_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -39,6 +40,12 @@ class OutputSink {
   // have that size complete, call Allocate for every output before giving up.
   virtual absl::StatusOr<std::span<std::byte>> Allocate(size_t index,
                                                         std::span<const int64_t> shape) = 0;
+  // As Allocate, of a dtype: for an output whose dtype in the signature is kAny.
+  virtual absl::StatusOr<std::span<std::byte>> AllocateAs(size_t index, DType dtype,
+                                                          std::span<const int64_t> shape) {
+    static_cast<void>(dtype);
+    return Allocate(index, shape);
+  }
 
   // Whether the caller wants the results on the model's device. A model that
   // has them there then calls AllocateOnDevice instead, and nothing is copied;
@@ -59,11 +66,51 @@ struct DeviceRegion {
   uint64_t bytes = 0;
 };
 
+// What a call knows of itself beside its inputs.
+class CallContext {
+ public:
+  virtual ~CallContext() = default;
+  // Lets the inputs stay as they are after the call has been answered: their
+  // block is not used again while the result lives. nullptr where that cannot
+  // be had. May be destroyed on any thread. For models that hand out views of
+  // their inputs which others may keep; each keeps a block and a place in the
+  // channel's ring.
+  virtual std::shared_ptr<void> KeepInputs() { return nullptr; }
+};
+
+// The items that a caller sends to a method which streams its inputs.
+class ItemSource {
+ public:
+  virtual ~ItemSource() = default;
+  // Waits for the next item: the streamed inputs, in the signature's order,
+  // valid until the next call or the stream's end. nullopt when there are no
+  // more. CANCELLED, DEADLINE_EXCEEDED or ABORTED when the caller has gone, its
+  // time is over or the worker must end: end the stream with that status.
+  virtual absl::StatusOr<std::optional<std::span<const TensorView>>> Next() = 0;
+};
+
+// A call that gives more than one response. The destructor ends it, whether it
+// has come to its end or its caller has cancelled it.
+class ModelStream {
+ public:
+  virtual ~ModelStream() = default;
+  // Writes the next response into `outputs`; false when there is none, and
+  // nothing is written. RESOURCE_EXHAUSTED when the sink is too small: it is
+  // called once more, with more room, and has to give the same response. Any
+  // other error ends the stream.
+  virtual absl::StatusOr<bool> Next(OutputSink& outputs) = 0;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
 
+  // Of the first method.
   virtual const Signature& signature() const = 0;
+
+  // All of them, in an order that does not change. Empty: one, "predict", of
+  // signature(), that streams nothing.
+  virtual std::span<const Method> methods() const { return {}; }
 
   // Device bytes that Upload needs; 0 when the model keeps none. Constant.
   virtual uint64_t device_bytes() const = 0;
@@ -74,7 +121,32 @@ class Model {
   // Runs once. `inputs` are in the signature's order, already checked against
   // it (name, dtype, rank, fixed dimensions), and stay valid until Run
   // returns. An error is answered to the caller with its message.
+  // An optional input that was left out has the dtype kInvalid.
   virtual absl::Status Run(std::span<const TensorView> inputs, OutputSink& outputs) = 0;
+
+  // As Run, of the method with that index.
+  virtual absl::Status RunMethod(size_t method, CallContext& call,
+                                 std::span<const TensorView> inputs, OutputSink& outputs) {
+    static_cast<void>(method), static_cast<void>(call);
+    return Run(inputs, outputs);
+  }
+
+  // Starts a call of a method that streams. `inputs` (those that are not
+  // streamed) and `items` stay valid until the stream is destroyed.
+  virtual absl::StatusOr<std::unique_ptr<ModelStream>> StartStream(
+      size_t method, CallContext& call, std::span<const TensorView> inputs, ItemSource& items) {
+    static_cast<void>(method), static_cast<void>(call), static_cast<void>(inputs);
+    static_cast<void>(items);
+    return absl::UnimplementedError("this model has no method that streams");
+  }
+
+  // Whether Run may be tried on zeros before the first request, to have what
+  // the first call would otherwise pay for. Not where a call has effects.
+  virtual bool may_warm_up() const { return true; }
+
+  // Streams that may be under way at once; while so many are, no request is
+  // started either. With 1 a call never meets another one half done.
+  virtual size_t max_streams() const { return 1; }
 
   // Gives the model's own resources back. Called at most once, after the last
   // Run; must not rely on being called (a crash skips it).

@@ -32,11 +32,24 @@ struct Response {
 
 struct TensorSpec {
   name @0 :Text;
-  dtype @1 :UInt8;
-  shape @2 :List(Int64);    # -1: each request chooses
+  dtype @1 :UInt8;          # 255: each request chooses
+  shape @2 :List(Int64);    # -1: each request chooses; [-2]: its rank, too
+  content @3 :UInt8;        # baton::Content
+  optional @4 :Bool;
+  streamed @5 :Bool;
+  typeText @6 :Text;
+  defaultText @7 :Text;
 }
 
 struct Signature {
   inputs @0 :List(TensorSpec);
   outputs @1 :List(TensorSpec);
+}
+
+struct Method {
+  name @0 :Text;
+  signature @1 :Signature;
+  streamsInputs @2 :Bool;
+  streamsOutputs @3 :Bool;
+  doc @4 :Text;
 }

@@ -14,9 +14,7 @@ constexpr uint64_t kDefaultDynamicResponseBytes = 64 * 1024;
 
 bool IsStatic(std::span<const TensorSpec> specs) {
   for (const TensorSpec& spec : specs) {
-    for (const int64_t dim : spec.shape) {
-      if (dim == kDynamicDim) return false;
-    }
+    if (!TensorBytes(spec.dtype, spec.shape)) return false;
   }
   return true;
 }

@@ -334,13 +334,20 @@ absl::StatusOr<KnownRequest*> ChannelServerImpl::Understand(const SubmissionEntr
   request.end = ipc::LayoutEnd(request.layouts);
   request.offsets.clear();
   request.inputs.clear();
-  for (const uint32_t index : *order) {
+  for (size_t i = 0; i < order->size(); ++i) {
+    const uint32_t index = (*order)[i];
+    if (index == ipc::kNoLayout) {
+      request.offsets.push_back(0);
+      request.inputs.push_back({.name = signature.inputs[i].name});
+      continue;
+    }
     const ipc::TensorLayout& layout = request.layouts[index];
     request.offsets.push_back(layout.offset);
     request.inputs.push_back(
         {.name = layout.name, .dtype = layout.dtype, .shape = layout.shape, .bytes = {}});
   }
   for (size_t i = 0; i < order->size(); ++i) {
+    if ((*order)[i] == ipc::kNoLayout) continue;
     request.inputs[i].bytes = {block.data(), request.layouts[(*order)[i]].bytes};
   }
   return &request;

@@ -25,26 +25,22 @@ void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device
   for (Output& output : outputs_) output = Output{};
 }
 
-absl::Status ResponseWriter::Place(size_t index, std::span<const int64_t> shape) {
+absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const int64_t> shape) {
   if (index >= outputs_.size() || outputs_[index].there) {
     return absl::InternalError(absl::StrCat("the model asked for output ", index,
                                             " twice, or has no such output: it has ",
                                             outputs_.size()));
   }
   const TensorSpec& spec = signature_.outputs[index];
-  bool fits = shape.size() == spec.shape.size();
-  for (size_t d = 0; fits && d < shape.size(); ++d) {
-    fits = spec.shape[d] == kDynamicDim || spec.shape[d] == shape[d];
-  }
-  const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, shape);
-  if (!fits || !bytes || *bytes > (uint64_t{1} << 46)) {
-    return absl::InternalError(
-        absl::StrCat("the model gave ",
-                     ToString(TensorSpec{spec.name, spec.dtype, {shape.begin(), shape.end()}}),
-                     ", its signature says ", ToString(spec)));
+  const std::optional<uint64_t> bytes = TensorBytes(dtype, shape);
+  if (!Fits(spec, dtype, shape) || !bytes || *bytes > (uint64_t{1} << 46)) {
+    return absl::InternalError(absl::StrCat(
+        "the model gave ", ToString(TensorSpec{spec.name, dtype, {shape.begin(), shape.end()}}),
+        ", its signature says ", ToString(spec)));
   }
   Output& output = outputs_[index];
   output.there = true;
+  output.dtype = dtype;
   output.rank = static_cast<uint32_t>(shape.size());
   std::copy(shape.begin(), shape.end(), output.shape.begin());
   output.offset = cursor_;
@@ -59,9 +55,9 @@ absl::Status ResponseWriter::Place(size_t index, std::span<const int64_t> shape)
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
-                                                              std::span<const int64_t> shape) {
-  if (absl::Status placed = Place(index, shape); !placed.ok()) return placed;
+absl::StatusOr<std::span<std::byte>> ResponseWriter::AllocateAs(size_t index, DType dtype,
+                                                                std::span<const int64_t> shape) {
+  if (absl::Status placed = Place(index, dtype, shape); !placed.ok()) return placed;
   const Output& output = outputs_[index];
   if (!on_device()) return block_.subspan(output.offset, output.bytes);
   if (device_.device->name() == "host") {  // there an address is a pointer
@@ -74,10 +70,15 @@ absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
   return std::span(bounce).first(output.bytes);
 }
 
+absl::StatusOr<std::span<std::byte>> ResponseWriter::Allocate(size_t index,
+                                                              std::span<const int64_t> shape) {
+  return AllocateAs(index, SpecDType(index), shape);
+}
+
 absl::StatusOr<uint64_t> ResponseWriter::AllocateOnDevice(size_t index,
                                                           std::span<const int64_t> shape) {
   if (!on_device()) return absl::InternalError("the results of this request go to the host");
-  if (absl::Status placed = Place(index, shape); !placed.ok()) return placed;
+  if (absl::Status placed = Place(index, SpecDType(index), shape); !placed.ok()) return placed;
   return device_.address + outputs_[index].offset;
 }
 
@@ -104,7 +105,7 @@ absl::StatusOr<const ResponseWriter::Prepared*> ResponseWriter::Prepare() {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Output& output = outputs_[i];
     layouts.push_back({.name = signature_.outputs[i].name,
-                       .dtype = signature_.outputs[i].dtype,
+                       .dtype = output.dtype,
                        .shape = {output.shape.begin(), output.shape.begin() + output.rank},
                        .offset = output.offset,
                        .bytes = output.bytes,

@@ -49,6 +49,8 @@ class ResponseWriter : public loader::OutputSink {
 
   absl::StatusOr<std::span<std::byte>> Allocate(size_t index,
                                                 std::span<const int64_t> shape) override;
+  absl::StatusOr<std::span<std::byte>> AllocateAs(size_t index, DType dtype,
+                                                  std::span<const int64_t> shape) override;
   bool on_device() const override { return device_.bytes > 0; }
   absl::StatusOr<uint64_t> AllocateOnDevice(size_t index, std::span<const int64_t> shape) override;
 
@@ -63,6 +65,7 @@ class ResponseWriter : public loader::OutputSink {
  private:
   struct Output {
     bool there = false;
+    DType dtype = DType::kInvalid;
     uint32_t rank = 0;
     std::array<int64_t, kMaxRank> shape{};
     uint64_t offset = 0;
@@ -79,7 +82,10 @@ class ResponseWriter : public loader::OutputSink {
   // for an encoding each time.
   static constexpr size_t kMaxPrepared = 32;
 
-  absl::Status Place(size_t index, std::span<const int64_t> shape);
+  DType SpecDType(size_t index) const {
+    return index < outputs_.size() ? signature_.outputs[index].dtype : DType::kInvalid;
+  }
+  absl::Status Place(size_t index, DType dtype, std::span<const int64_t> shape);
   absl::Status CopyToDevice();
   absl::StatusOr<const Prepared*> Prepare();
 

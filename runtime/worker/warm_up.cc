@@ -58,6 +58,7 @@ class ScratchSink final : public loader::OutputSink {
 }  // namespace
 
 absl::Status WarmUp(loader::Model& model) {
+  if (!model.may_warm_up()) return absl::OkStatus();
   const Signature& signature = model.signature();
   std::vector<std::vector<int64_t>> shapes;
   std::vector<AlignedBytes> memory;

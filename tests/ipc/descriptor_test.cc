@@ -237,6 +237,23 @@ TEST(MatchSpecs, FindsEachTensorInAnyOrder) {
   EXPECT_TRUE(MatchSpecs({}, {})->empty());
 }
 
+TEST(MatchSpecs, TakesWhatTheSignatureLeavesOpen) {
+  TensorSpec open{.name = "x", .dtype = DType::kAny, .shape = {kAnyRank}};
+  const TensorSpec left_out{.name = "y", .dtype = DType::kInt64, .shape = {}, .optional = true};
+  for (const DType dtype : {DType::kBool, DType::kFloat64}) {
+    for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {0}, {2, 3, 4}}) {
+      const std::vector<TensorLayout> layouts = {{.name = "x", .dtype = dtype, .shape = shape}};
+      EXPECT_THAT(*MatchSpecs(std::vector{left_out, open}, layouts), ElementsAre(kNoLayout, 0));
+    }
+  }
+  const std::vector<TensorLayout> layouts = {{.name = "x", .dtype = DType::kBool, .shape = {1, 2}}};
+  open.shape = {kDynamicDim};
+  EXPECT_FALSE(MatchSpecs(std::vector{open}, layouts).ok()) << "another rank";
+  open = {.name = "x", .dtype = DType::kInt8, .shape = {kAnyRank}};
+  EXPECT_FALSE(MatchSpecs(std::vector{open}, layouts).ok()) << "another dtype";
+  EXPECT_FALSE(MatchSpecs(std::vector{open, left_out}, {}).ok()) << "the one that is not optional";
+}
+
 TEST(MatchSpecs, SaysWhatIsWrongAndWhatWasExpected) {
   struct Case {
     const char* says;

@@ -33,6 +33,7 @@ enum class DType : uint8_t {
   kBFloat16 = 11,
   kFloat32 = 12,
   kFloat64 = 13,
+  kAny = 255,  // in a signature only: each request chooses
 };
 
 // The highest number in use; a larger one read from a peer is invalid.
@@ -45,6 +46,8 @@ inline constexpr size_t kMaxTensors = 64;
 inline constexpr size_t kMaxNameBytes = 255;
 // A dimension of a signature whose size each request chooses.
 inline constexpr int64_t kDynamicDim = -1;
+// As the only entry of a signature's shape: each request chooses its rank, too.
+inline constexpr int64_t kAnyRank = -2;
 
 // Bytes per element; 0 for kInvalid and for numbers that are no dtype.
 constexpr size_t DTypeBytes(DType dtype) {
@@ -67,12 +70,13 @@ constexpr size_t DTypeBytes(DType dtype) {
     case DType::kFloat64:
       return 8;
     case DType::kInvalid:
+    case DType::kAny:
       break;
   }
   return 0;
 }
 
-// "float32", "int64", ...; "invalid" for anything else. Static storage.
+// "float32", "int64", ..., "any"; "invalid" for anything else. Static storage.
 std::string_view DTypeName(DType dtype);
 // The reverse of DTypeName; kInvalid when `name` is none of them.
 DType DTypeFromName(std::string_view name);
@@ -118,26 +122,67 @@ constexpr std::optional<uint64_t> TensorBytes(DType dtype, std::span<const int64
   return *count * item;
 }
 
+// What the bytes of a tensor mean to a language that has more than tensors.
+// Nothing in Baton's C++ looks at it but kSecret. The numbers are part of the
+// wire format: never renumber.
+enum class Content : uint8_t {
+  kTensor = 0,
+  kScalar = 1,  // rank 0: a number or a bool
+  kText = 2,    // uint8[?], UTF-8
+  kBytes = 3,   // uint8[?]
+  kImage = 4,   // uint8[?, ?, ?]: height, width, channels
+  kJson = 5,    // uint8[?], UTF-8
+  kValue = 6,   // uint8[?]: a Value (loader/schema/value.capnp): lists, tuples, named fields
+  kSecret = 7,  // uint8[?]: overwritten with zeros as soon as the request has ended
+};
+inline constexpr uint8_t kMaxContent = 7;
+
 // What a tensor must look like. In a signature a dimension may be
-// kDynamicDim; in a request or a response it may not.
+// kDynamicDim, the shape {kAnyRank} and the dtype kAny; in a request or a
+// response they may not, and only name, dtype and shape count there.
 struct TensorSpec {
   std::string name;
   DType dtype = DType::kInvalid;
   std::vector<int64_t> shape;
+  Content content = Content::kTensor;
+  bool optional = false;  // an input that a request may leave out
+  bool streamed = false;  // an input that comes with each item of a stream, not with its start
+  // For people: the type as the model's language writes it ("list[str]"), and
+  // the default of an optional input likewise. Often empty.
+  std::string type_text = {};
+  std::string default_text = {};
 
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };
 
-// "image: float32[1, 64]"; a dynamic dimension prints as "?".
+// "image: float32[1, 64]"; a dynamic dimension prints as "?", any rank as "...".
 std::string ToString(const TensorSpec& spec);
 
-// What a model takes and gives, in order.
+// Whether a tensor of this dtype and shape is what `spec` asks for.
+bool Fits(const TensorSpec& spec, DType dtype, std::span<const int64_t> shape);
+
+// What one method takes and gives, in order.
 struct Signature {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
 
   friend bool operator==(const Signature&, const Signature&) = default;
 };
+
+// Something that a model can be asked to do. A model has one method at least;
+// where it says nothing of methods, one that is called "predict".
+struct Method {
+  std::string name;
+  Signature signature;
+  bool streams_inputs = false;   // takes any number of items (inputs that are `streamed`)
+  bool streams_outputs = false;  // gives any number of responses
+  std::string doc = {};          // for people; may be empty
+
+  bool streams() const { return streams_inputs || streams_outputs; }
+  friend bool operator==(const Method&, const Method&) = default;
+};
+// A model has at most this many methods.
+inline constexpr size_t kMaxMethods = 256;
 
 // A tensor in memory that somebody else owns: dense, row-major, aligned to at
 // least 128 bytes. Valid for as long as that owner says (a Request, a
