@@ -27,7 +27,7 @@ inline constexpr uint64_t kGranuleBytes = 128;
 
 inline constexpr uint64_t kSubmissionMagic = 0x3162'7553'6e74'6142;  // "BatnSub1"
 inline constexpr uint64_t kCompletionMagic = 0x3170'6d43'6e74'6142;  // "BatnCmp1"
-inline constexpr uint32_t kLayoutVersion = 1u << 16 | 1;             // major << 16 | minor
+inline constexpr uint32_t kLayoutVersion = 1u << 16 | 2;             // major << 16 | minor
 
 inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
@@ -64,8 +64,8 @@ struct SubmissionEntry {
   uint32_t response_granule;  // the loaned block for its response, in the completion arena
   uint32_t response_granules;
   uint32_t descriptor_bytes;
-  uint16_t kind;  // RequestKind
-  uint16_t flags;
+  uint16_t kind;    // RequestKind
+  uint16_t method;  // which of the model's, in the order of Welcome
   // Where the results go on the device: a block of the channel's slice of the
   // arena, whichever generation's. None: they go to the response's block.
   uint32_t device_granule;

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "capnp/message.h"
+#include "capnp/serialize.h"
 
 namespace baton::ipc {
 namespace {
@@ -151,11 +153,29 @@ absl::StatusOr<std::vector<Method>> ReadMethods(capnp::List<schema::Method>::Rea
     if (!signature.ok()) return signature.status();
     method.signature = *std::move(signature);
     method.streams_inputs = each.getStreamsInputs();
+    if (!method.streams_inputs && !InputsOf(method.signature, /*streamed=*/true).empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "method '", method.name, "' has a streamed input, and does not stream its inputs"));
+    }
     method.streams_outputs = each.getStreamsOutputs();
     method.doc = ReadText(each.getDoc());
     methods.push_back(std::move(method));
   }
   return methods;
+}
+
+absl::Status CheckMethods(std::span<const Method> methods) {
+  if (methods.empty()) return absl::InvalidArgumentError("a model has 0 methods");
+  capnp::MallocMessageBuilder message;
+  WriteModel(methods, message.initRoot<schema::Staged>());
+  const size_t bytes = capnp::computeSerializedSizeInWords(message) * sizeof(capnp::word);
+  if (bytes > kMaxModelBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the model's ", methods.size(), " methods take ", bytes,
+                     " bytes to describe, the limit is ", kMaxModelBytes,
+                     ": shorten their documentation, or give it fewer methods"));
+  }
+  return ReadModel(message.getRoot<schema::Staged>().asReader()).status();
 }
 
 }  // namespace baton::ipc

@@ -38,6 +38,28 @@ absl::StatusOr<Signature> ReadSignature(schema::Signature::Reader from);
 void WriteMethods(std::span<const Method> methods, capnp::List<schema::Method>::Builder to);
 absl::StatusOr<std::vector<Method>> ReadMethods(capnp::List<schema::Method>::Reader from);
 
+// In a message that has both `signature` and `methods`, for readers that know
+// only the one, or both.
+template <typename Builder>
+void WriteModel(std::span<const Method> methods, Builder to) {
+  WriteSignature(methods.front().signature, to.initSignature());
+  WriteMethods(methods, to.initMethods(static_cast<unsigned>(methods.size())));
+}
+// Where there are no `methods`: one, "predict", of `signature`.
+template <typename Reader>
+absl::StatusOr<std::vector<Method>> ReadModel(Reader from) {
+  if (from.getMethods().size() > 0) return ReadMethods(from.getMethods());
+  absl::StatusOr<Signature> signature = ReadSignature(from.getSignature());
+  if (!signature.ok()) return signature.status();
+  return std::vector<Method>{{.name = "predict", .signature = *std::move(signature)}};
+}
+
+// What a model says of itself may take this many bytes in a control packet.
+inline constexpr size_t kMaxModelBytes = 56 * 1024;
+// Whether `methods` can be told and will be read: RESOURCE_EXHAUSTED beyond
+// kMaxModelBytes, INVALID_ARGUMENT as ReadMethods. Cost: encodes them.
+absl::Status CheckMethods(std::span<const Method> methods);
+
 inline std::string ReadText(capnp::Text::Reader text) { return {text.begin(), text.size()}; }
 
 }  // namespace baton::ipc

@@ -1,5 +1,6 @@
 #include "baton/tensor.h"
 
+#include <algorithm>
 #include <array>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,13 @@ DType DTypeFromName(std::string_view name) {
   return DType::kInvalid;
 }
 
+std::string_view ContentName(Content content) {
+  constexpr std::array<std::string_view, kMaxContent + 1> kNames = {
+      "tensor", "scalar", "text", "bytes", "image", "json", "value", "secret"};
+  const auto index = static_cast<size_t>(content);
+  return index < kNames.size() ? kNames[index] : "invalid";
+}
+
 std::string ToString(const TensorSpec& spec) {
   std::string text = absl::StrCat(spec.name, ": ", std::string(DTypeName(spec.dtype)), "[");
   for (size_t i = 0; i < spec.shape.size(); ++i) {
@@ -51,6 +59,30 @@ bool Fits(const TensorSpec& spec, DType dtype, std::span<const int64_t> shape) {
     if (spec.shape[d] != kDynamicDim && spec.shape[d] != shape[d]) return false;
   }
   return true;
+}
+
+std::vector<TensorSpec> InputsOf(const Signature& signature, bool streamed) {
+  std::vector<TensorSpec> inputs;
+  for (const TensorSpec& input : signature.inputs) {
+    if (input.streamed == streamed) inputs.push_back(input);
+  }
+  return inputs;
+}
+
+bool SameCalls(std::span<const Method> one, std::span<const Method> other) {
+  const auto without_texts = [](Method method) {
+    method.doc.clear();
+    for (auto* specs : {&method.signature.inputs, &method.signature.outputs}) {
+      for (TensorSpec& spec : *specs) {
+        spec.type_text.clear();
+        spec.default_text.clear();
+      }
+    }
+    return method;
+  };
+  return std::equal(
+      one.begin(), one.end(), other.begin(), other.end(),
+      [&](const Method& a, const Method& b) { return without_texts(a) == without_texts(b); });
 }
 
 }  // namespace baton

@@ -18,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -152,6 +153,9 @@ class Model {
   // Run; must not rely on being called (a crash skips it).
   virtual void Cleanup() {}
 };
+
+// The model's methods, also where it says nothing of them: at least one.
+std::vector<Method> MethodsOf(const Model& model);
 
 // Brings the model of `config` to the state `staged`. Every error names the
 // file, and the tensor, line or symbol in it. Cost: reads the weights.

@@ -1,6 +1,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -36,6 +37,12 @@ absl::StatusOr<std::unique_ptr<Model>> Dispatch(const ModelConfig& config) {
 }
 
 }  // namespace
+
+std::vector<Method> MethodsOf(const Model& model) {
+  const std::span<const Method> methods = model.methods();
+  if (!methods.empty()) return {methods.begin(), methods.end()};
+  return {{.name = "predict", .signature = model.signature()}};
+}
 
 absl::StatusOr<std::unique_ptr<Model>> StageModel(const ModelConfig& config) {
   try {

@@ -7,6 +7,7 @@ using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("baton::ipc::schema");
 
 using Signature = import "tensor.capnp".Signature;
+using Method = import "tensor.capnp".Method;
 using Receipt = import "receipt.capnp".Receipt;
 
 const protocolVersion :UInt32 = 1;
@@ -98,6 +99,7 @@ struct Welcome {
   generation @2 :UInt64;
   signature @3 :Signature;
   maxRequestBytes @4 :UInt64;
+  methods @5 :List(Method);          # none: one, "predict", of `signature`; else the first is of it
 }
 
 struct OpenChannel {
@@ -267,6 +269,7 @@ struct Staged {
   maxRequestBytes @2 :UInt64;
   deviceTotalBytes @3 :UInt64;       # of the whole device; 0: the supervisor knows better
   deviceResultsBytes @4 :UInt64;     # at the start of the arena, set aside for results
+  methods @5 :List(Method);          # as in Welcome
 }
 
 # What a worker starts from, in the sealed memfd that `start` carries.

@@ -31,8 +31,29 @@ struct StatusReport {
 struct SignatureReport {
   server @0 :Text;
   generation @1 :UInt64;
-  inputs @2 :List(TensorType);
+  inputs @2 :List(TensorType);       # of the first method
   outputs @3 :List(TensorType);
+  methods @4 :List(MethodType);
+}
+
+struct MethodType {
+  name @0 :Text;
+  kind @1 :Text;                     # "unary", "server-stream", "client-stream", "bidi-stream"
+  doc @2 :Text;
+  inputs @3 :List(ParameterType);
+  outputs @4 :List(ParameterType);
+}
+
+struct ParameterType {
+  name @0 :Text;
+  dtype @1 :Text;                    # "any": each request chooses
+  shape @2 :List(Int64);             # -1: each request chooses; [-2]: its rank, too
+  content @3 :Text;                  # "tensor", "scalar", "text", "bytes", "image",
+                                     # "json", "value", "secret"
+  optional @4 :Bool;
+  streamed @5 :Bool;                 # comes with each item of a stream
+  type @6 :Text;                     # as the model's language writes it; "": it does not
+  default @7 :Text;
 }
 
 struct TensorType {

@@ -119,18 +119,20 @@ Channel::~Channel() {
 
 absl::StatusOr<RequestPlan> Channel::Plan(std::span<const TensorSpec> inputs,
                                           uint64_t response_bytes) {
+  return Plan(inputs, PlanOptions{.response_bytes = response_bytes});
+}
+
+absl::StatusOr<RequestPlan> Channel::Plan(std::span<const TensorSpec> inputs,
+                                          const PlanOptions& options) {
   if (core_ == nullptr) return MovedFrom();
-  absl::StatusOr<const internal::PlanRep*> plan = core_->Plan(inputs, response_bytes);
+  absl::StatusOr<const internal::PlanRep*> plan = core_->Plan(inputs, options);
   if (!plan.ok()) return plan.status();
   return RequestPlan(*plan);
 }
 
 absl::StatusOr<RequestPlan> Channel::PlanOnDevice(std::span<const TensorSpec> inputs,
                                                   uint64_t result_bytes) {
-  if (core_ == nullptr) return MovedFrom();
-  absl::StatusOr<const internal::PlanRep*> plan = core_->PlanOnDevice(inputs, result_bytes);
-  if (!plan.ok()) return plan.status();
-  return RequestPlan(*plan);
+  return Plan(inputs, PlanOptions{.response_bytes = result_bytes, .results_on_device = true});
 }
 
 absl::StatusOr<Request> Channel::Loan(const RequestPlan& plan) {
@@ -207,9 +209,22 @@ void Channel::ClearEvent() {
   if (core_ != nullptr) core_->ClearEvent();
 }
 
-const Signature& Channel::signature() const {
-  static const Signature* const empty = new Signature();
-  return core_ == nullptr ? *empty : core_->signature();
+const std::vector<Method>& Channel::methods() const {
+  static const auto* const empty = new std::vector<Method>(1);
+  return core_ == nullptr ? *empty : core_->methods();
+}
+
+const Signature& Channel::signature() const { return methods().front().signature; }
+
+absl::StatusOr<uint32_t> Channel::FindMethod(std::string_view name) const {
+  if (core_ == nullptr) return MovedFrom();
+  std::string names;
+  for (uint32_t i = 0; i < methods().size(); ++i) {
+    if (methods()[i].name == name) return i;
+    names += (i > 0 ? ", " : "") + methods()[i].name;
+  }
+  return absl::NotFoundError("the model has no method '" + std::string(name) +
+                             "'; it has: " + names);
 }
 
 uint64_t Channel::free_request_bytes() const {

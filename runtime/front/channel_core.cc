@@ -56,7 +56,7 @@ ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions&
               options.device_result_bytes > 0 ? options.max_handles : 1),
       spin_(ipc::SpinBudget::ForThisThread(
           absl::ToInt64Nanoseconds(std::min(options.max_spin, kLongestSpin)))),
-      layouts_(session_->signature()),
+      layouts_(session_->methods().size()),
       slots_(options.max_handles) {
   for (uint32_t i = options.max_handles; i-- > 0;) {
     slots_[i].id = i;
@@ -158,7 +158,8 @@ ChannelCore::~ChannelCore() {
   if (close_late_) session_->CloseChannel(channel_);
   // Answers that nobody asked for.
   for (Slot& slot : slots_) {
-    if (slot.layout != nullptr) layouts_.Release(slot.layout);
+    if (slot.layout != nullptr) ResponseLayouts::Release(slot.layout);
+    if (slot.has_request) FreeRequest(slot);
   }
 }
 
@@ -271,6 +272,11 @@ absl::Status ChannelCore::CheckHold(int64_t deadline_ns, int64_t now) const {
 }
 
 absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {
+  if (methods()[slots_[index].plan->method].streams()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("method '", methods()[slots_[index].plan->method].name,
+                     "' streams: open a stream of it (Channel::OpenStream)"));
+  }
   if (in_ring_ == options_.ring_entries) {
     Reclaim();
     if (absl::Status status = CheckUsable(); !status.ok()) return status;
@@ -312,7 +318,7 @@ void ChannelCore::Publish(Slot& slot) {
     entry.response_granules = slot.response.granules;
     entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
     entry.kind = static_cast<uint16_t>(ipc::RequestKind::kInfer);
-    entry.flags = 0;
+    entry.method = static_cast<uint16_t>(slot.plan->method);
     entry.device_granule = slot.has_device ? slot.device.granule : 0;
     entry.device_granules = slot.has_device ? slot.device.granules : 0;
     BATON_CRASH_POINT("front.entry_filled");
@@ -369,15 +375,24 @@ void ChannelCore::ReleaseResponse(uint32_t index) {
   DropHandle();
 }
 
+void ChannelCore::FreeRequest(Slot& slot) {
+  for (const uint32_t index : slot.plan->secrets) {
+    const ipc::TensorLayout& secret = slot.plan->layouts[index];
+    ::explicit_bzero(RequestBytes(slot.request) + secret.offset, secret.bytes);
+  }
+  requests_.Free(slot.request);
+  slot.has_request = false;
+}
+
 void ChannelCore::FreeIfDone(uint32_t index) {
   Slot& slot = slots_[index];
   if (slot.outstanding || slot.user != User::kNone) return;
-  if (slot.has_request) requests_.Free(slot.request);
+  if (slot.has_request) FreeRequest(slot);
   if (slot.has_response) responses_.Free(slot.response);
   if (slot.has_device) device_.Free(slot.device);
   if (slot.arena != nullptr) session_->ReturnLease(std::exchange(slot.arena, nullptr), channel_);
-  slot.has_request = slot.has_response = slot.has_device = false;
-  if (slot.layout != nullptr) layouts_.Release(slot.layout);
+  slot.has_response = slot.has_device = false;
+  if (slot.layout != nullptr) ResponseLayouts::Release(slot.layout);
   slot.layout = nullptr;
   slot.next = free_slot_;
   free_slot_ = index;

@@ -47,8 +47,10 @@ namespace baton::internal {
 
 // A request's shapes, laid out and described. Never changes once made.
 struct PlanRep {
+  uint32_t method = 0;
   std::vector<TensorSpec> inputs;
   std::vector<ipc::TensorLayout> layouts;
+  std::vector<uint32_t> secrets;  // of `layouts`: wiped when the request has ended
   ipc::DescriptorBytes descriptor;
   uint64_t token = 0;
   uint64_t asked_response_bytes = 0;
@@ -67,10 +69,8 @@ class ChannelCore {
   static absl::StatusOr<Channel> OpenChannel(std::shared_ptr<Session> session,
                                              const ChannelOptions& options);
 
-  absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs, uint64_t response_bytes,
-                                      bool on_device = false);
-  absl::StatusOr<const PlanRep*> PlanOnDevice(std::span<const TensorSpec> inputs,
-                                              uint64_t result_bytes);
+  absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs,
+                                      const PlanOptions& options);
   absl::StatusOr<const PlanRep*> DefaultPlan();
   absl::StatusOr<uint32_t> Loan(const PlanRep& plan);
 
@@ -104,7 +104,7 @@ class ChannelCore {
   uint64_t generation(uint32_t slot) const { return slots_[slot].generation; }
   uint64_t service_ns(uint32_t slot) const { return slots_[slot].service_ns; }
 
-  const Signature& signature() const { return session_->signature(); }
+  const std::vector<Method>& methods() const { return session_->methods(); }
   uint32_t unfinished() const { return unfinished_; }
   uint64_t free_request_bytes() const { return requests_.free_granules() * ipc::kGranuleBytes; }
   uint64_t free_response_bytes() const { return responses_.free_granules() * ipc::kGranuleBytes; }
@@ -165,7 +165,8 @@ class ChannelCore {
 
   absl::Status CheckUsable() const;
   absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
-                                                    uint64_t response_bytes, bool on_device);
+                                                    const PlanOptions& options);
+  absl::Status MatchInputs(PlanRep& plan) const;
   absl::Status PlanResults(PlanRep& plan) const;
   absl::StatusOr<uint32_t> TryLoan(const PlanRep& plan);
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
@@ -185,6 +186,9 @@ class ChannelCore {
   uint32_t UnreadAnswers(uint64_t generation) const;
   void ForgetResults();
   std::string ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const;
+
+  // Gives a request's block back, its secrets overwritten. No worker has to do with it now.
+  void FreeRequest(Slot& slot);
 
   // Ends.
   void FinishUser(uint32_t index, absl::Status status);
@@ -230,7 +234,7 @@ class ChannelCore {
   ipc::BlockAllocator responses_;
   ipc::BlockAllocator device_;  // the slice for results on the device
   ipc::SpinBudget spin_;
-  ResponseLayouts layouts_;
+  std::vector<std::unique_ptr<ResponseLayouts>> layouts_;  // by method, made when first asked
 
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<PlanRep>> plans_;

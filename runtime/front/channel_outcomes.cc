@@ -91,8 +91,13 @@ void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) 
     return;
   }
   const std::byte* block = ResponseBytes(slot.response);
+  const uint32_t method = slot.plan->method;
+  std::unique_ptr<ResponseLayouts>& layouts = layouts_[method];
+  if (layouts == nullptr) {
+    layouts = std::make_unique<ResponseLayouts>(methods()[method].signature);
+  }
   absl::StatusOr<ResponseLayout*> layout =
-      layouts_.Get(entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes},
+      layouts->Get(entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes},
                    block_bytes, slot.has_device ? slot.device.granules * ipc::kGranuleBytes : 0);
   if (!layout.ok()) {
     Poison(Printable(std::string(layout.status().message())));
@@ -249,10 +254,7 @@ void ChannelCore::EndRing(uint32_t index) {
   Slot& slot = slots_[index];
   slot.outstanding = false;
   --in_ring_;
-  if (slot.has_request) {
-    requests_.Free(slot.request);
-    slot.has_request = false;
-  }
+  if (slot.has_request) FreeRequest(slot);
   FreeIfDone(index);
 }
 

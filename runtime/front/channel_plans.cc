@@ -32,14 +32,15 @@ absl::Status ChannelCore::PlanResults(PlanRep& plan) const {
   const uint64_t room =
       plan.on_device ? options_.device_result_bytes : completion_plan_.arena_bytes;
   uint64_t results = plan.asked_response_bytes;
-  if (results == 0 && IsStatic(signature().outputs)) {
-    for (const TensorSpec& spec : signature().outputs) {
+  const std::vector<TensorSpec>& outputs = methods()[plan.method].signature.outputs;
+  if (results == 0 && IsStatic(outputs)) {
+    for (const TensorSpec& spec : outputs) {
       results += ipc::RoundUpToGranules(TensorBytes(spec.dtype, spec.shape).value_or(0));
     }
   } else if (results == 0) {
     results = std::min(kDefaultDynamicResponseBytes, room / 2);
   }
-  const uint64_t reserve = ipc::DescriptorReserve(signature().outputs);
+  const uint64_t reserve = ipc::DescriptorReserve(outputs);
   const uint64_t on_host = reserve + (plan.on_device ? 0 : results);
   if (results > room || on_host > completion_plan_.arena_bytes) {
     return TooLarge("response", results, room,
@@ -54,13 +55,27 @@ absl::Status ChannelCore::PlanResults(PlanRep& plan) const {
   return absl::OkStatus();
 }
 
+// Whether they are what the method takes, and which of them are secret.
+absl::Status ChannelCore::MatchInputs(PlanRep& plan) const {
+  const std::vector<TensorSpec> specs =
+      InputsOf(methods()[plan.method].signature, /*streamed=*/false);
+  absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(specs, plan.layouts);
+  if (!order.ok()) return order.status();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (specs[i].content == Content::kSecret && (*order)[i] != ipc::kNoLayout) {
+      plan.secrets.push_back((*order)[i]);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const TensorSpec> inputs,
-                                                               uint64_t response_bytes,
-                                                               bool on_device) {
+                                                               const PlanOptions& options) {
   auto plan = std::make_unique<PlanRep>();
-  plan->on_device = on_device;
+  plan->method = options.method;
+  plan->on_device = options.results_on_device;
   plan->inputs.assign(inputs.begin(), inputs.end());
-  plan->asked_response_bytes = response_bytes;
+  plan->asked_response_bytes = options.response_bytes;
   for (const TensorSpec& spec : inputs) {
     const std::optional<uint64_t> bytes = TensorBytes(spec.dtype, spec.shape);
     if (!bytes || spec.shape.size() > kMaxRank || spec.name.size() > kMaxNameBytes) {
@@ -74,11 +89,7 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
                              .offset = 0,
                              .bytes = *bytes});
   }
-  if (absl::StatusOr<std::vector<uint32_t>> order =
-          ipc::MatchSpecs(signature().inputs, plan->layouts);
-      !order.ok()) {
-    return order.status();
-  }
+  if (absl::Status matched = MatchInputs(*plan); !matched.ok()) return matched;
   uint64_t at = ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(inputs));
   const uint64_t request_arena = submission_plan_.arena_bytes;
   for (ipc::TensorLayout& layout : plan->layouts) {
@@ -104,10 +115,19 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
 }
 
 absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
-                                                 uint64_t response_bytes, bool on_device) {
+                                                 const PlanOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  if (options.results_on_device && options_.device_result_bytes == 0) {
+    return absl::FailedPreconditionError(
+        "this channel has no device memory: open it with ChannelOptions::device_result_bytes");
+  }
+  if (options.method >= methods().size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the model has no method ", options.method,
+                                                   ": it has ", methods().size(), ", from 0"));
+  }
   for (const std::unique_ptr<PlanRep>& plan : plans_) {
-    if (plan->asked_response_bytes == response_bytes && plan->on_device == on_device &&
+    if (plan->method == options.method && plan->asked_response_bytes == options.response_bytes &&
+        plan->on_device == options.results_on_device &&
         std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
       return plan.get();
     }
@@ -117,28 +137,20 @@ absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inp
         absl::StrCat("this channel has ", ipc::kMaxPlans,
                      " plans already: use fewer different shapes, or another channel"));
   }
-  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, response_bytes, on_device);
+  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, options);
   if (!plan.ok()) return plan.status();
   (*plan)->token = plans_.size() + 1;
   plans_.push_back(*std::move(plan));
   return plans_.back().get();
 }
 
-absl::StatusOr<const PlanRep*> ChannelCore::PlanOnDevice(std::span<const TensorSpec> inputs,
-                                                         uint64_t result_bytes) {
-  if (options_.device_result_bytes == 0) {
-    return absl::FailedPreconditionError(
-        "this channel has no device memory: open it with ChannelOptions::device_result_bytes");
-  }
-  return Plan(inputs, result_bytes, /*on_device=*/true);
-}
-
 absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {
-  if (!IsStatic(signature().inputs)) {
+  const std::vector<TensorSpec>& inputs = methods().front().signature.inputs;
+  if (!IsStatic(inputs)) {
     return absl::InvalidArgumentError(
         "the model's inputs have dimensions that each request chooses: say which shapes");
   }
-  return Plan(signature().inputs, 0);
+  return Plan(inputs, PlanOptions());
 }
 
 }  // namespace baton::internal

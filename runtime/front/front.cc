@@ -145,6 +145,7 @@ absl::StatusOr<Channel> Front::OpenChannel(const ChannelOptions& options) {
 }
 
 const std::string& Front::name() const { return session_->server(); }
+const std::vector<Method>& Front::methods() const { return session_->methods(); }
 const Signature& Front::signature() const { return session_->signature(); }
 
 uint64_t Front::generation() const {

@@ -1,7 +1,7 @@
 // Parsed descriptions of responses, kept under the names that the worker gave
 // them, so that a response that looks like one before costs no parsing.
 //
-// Thread safety: none; belongs to one channel.
+// Thread safety: none; belongs to one method of one channel.
 #ifndef BATON_RUNTIME_FRONT_RESPONSE_LAYOUTS_H_
 #define BATON_RUNTIME_FRONT_RESPONSE_LAYOUTS_H_
 
@@ -46,7 +46,7 @@ class ResponseLayouts {
   absl::StatusOr<ResponseLayout*> Get(uint64_t generation, uint64_t token,
                                       std::span<const std::byte> described, uint64_t block_bytes,
                                       uint64_t device_bytes = 0);
-  void Release(ResponseLayout* layout);
+  static void Release(ResponseLayout* layout);
 
  private:
   static constexpr size_t kKept = 64;

@@ -117,9 +117,9 @@ absl::Status Session::ReadWelcome(ipc::ControlMessage welcome) {
   if (welcome.fd_count() < 3) return BadWelcome("it lacks the pages or the doorbell");
   server_ = ipc::ReadText(reader.getServer());
   max_request_bytes_ = reader.getMaxRequestBytes();
-  absl::StatusOr<Signature> signature = ipc::ReadSignature(reader.getSignature());
-  if (!signature.ok()) return signature.status();
-  signature_ = *std::move(signature);
+  absl::StatusOr<std::vector<Method>> methods = ipc::ReadModel(reader);
+  if (!methods.ok()) return methods.status();
+  methods_ = *std::move(methods);
   absl::StatusOr<ipc::Segment> status_page =
       MapPage<ipc::StatusPage>(welcome.TakeFd(0).get(), ipc::kStatusPageMagic, "the status page");
   if (!status_page.ok()) return status_page.status();

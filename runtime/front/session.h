@@ -49,7 +49,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   const std::string& server() const { return server_; }
-  const Signature& signature() const { return signature_; }
+  const std::vector<Method>& methods() const { return methods_; }  // never empty
+  const Signature& signature() const { return methods_.front().signature; }
   uint64_t max_request_bytes() const { return max_request_bytes_; }
 
   const ipc::StatusPage& status_page() const {
@@ -158,7 +159,7 @@ class Session {
   ipc::ControlSocket socket_;
   std::mutex send_mutex_;
   std::string server_;
-  Signature signature_;
+  std::vector<Method> methods_{1};
   uint64_t max_request_bytes_ = 0;
   ipc::Segment status_page_;
   ipc::Segment worker_page_;

@@ -297,8 +297,8 @@ void SupervisorCore::Serve(uint64_t generation) {
   if (!swapped) return;  // a hold has ended
   WantSurvey();
 
-  const bool first = !signature_.has_value();
-  signature_ = worker->signature;
+  const bool first = methods_.empty();
+  methods_ = worker->methods;
   max_request_bytes_ = worker->max_request_bytes;
   device_results_bytes_ = worker->device_results_bytes;
   last_good_secrets_ = worker->secrets();

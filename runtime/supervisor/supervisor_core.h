@@ -185,7 +185,7 @@ class SupervisorCore : private FrontTable::Owner {
   std::string last_good_config_;  // the text of config.yaml that goes with them
   ReceiptLog receipts_;
 
-  std::optional<Signature> signature_;  // of every generation, once one has served
+  std::vector<Method> methods_;  // of every generation, once one has served
   uint64_t max_request_bytes_ = 0;
   uint64_t device_results_bytes_ = 0;  // of the generation that serves
   uint64_t device_total_bytes_ = 0;    // as the last worker that was staged says; 0: the host's

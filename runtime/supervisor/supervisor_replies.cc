@@ -30,7 +30,7 @@ bool IsTrigger(const std::string& trigger) {
 
 void SupervisorCore::OnHello(SessionId session, uint64_t call, bool is_front) {
   // A front can do nothing before there is a signature; a client asks how it goes.
-  if (is_front && !signature_) {
+  if (is_front && methods_.empty()) {
     unwelcomed_.push_back({session, call});
   } else {
     Welcome(session, call, is_front);
@@ -46,7 +46,7 @@ void SupervisorCore::Welcome(SessionId session, uint64_t call, bool is_front) {
   welcome.setServer(folder_.name());
   welcome.setGeneration(machine_.serving_generation());
   welcome.setMaxRequestBytes(max_request_bytes_);
-  if (signature_) ipc::WriteSignature(*signature_, welcome.initSignature());
+  if (!methods_.empty()) ipc::WriteModel(methods_, welcome);
   if (!is_front) {
     fronts_.Reply(session, message);
     return;
@@ -81,7 +81,7 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   to.setLive(true);
   to.setReady(machine_.serves() && wedged_told_ != machine_.serving_generation() &&
               state != State::kStopping && Worker(machine_.serving_generation()) != nullptr);
-  to.setStarted(signature_.has_value());
+  to.setStarted(!methods_.empty());
   to.setSupervisorPid(::getpid());
   if (const WorkerHandle* worker = Worker(machine_.serving_generation())) {
     to.setWorkerPid(worker->pid());

@@ -149,11 +149,11 @@ void SupervisorCore::ChannelRefused(uint64_t generation, uint64_t channel,
 
 absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMessage& message) {
   const auto staged = message.envelope().getStaged();
-  absl::StatusOr<Signature> signature = ipc::ReadSignature(staged.getSignature());
-  if (!signature.ok()) return signature.status();
+  absl::StatusOr<std::vector<Method>> methods = ipc::ReadModel(staged);
+  if (!methods.ok()) return methods.status();
   if (worker.staged) return absl::InvalidArgumentError("it said staged twice");
   // Fronts have laid out their blocks by the signature that they were welcomed with.
-  if (signature_ && *signature != *signature_) {
+  if (!methods_.empty() && !SameCalls(*methods, methods_)) {
     const std::string why =
         "the model's signature has changed; a running server keeps its own. Start another server";
     log_->error("generation {}: {}", worker.generation(), why);
@@ -171,7 +171,7 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
     return absl::OkStatus();
   }
   worker.staged = true;
-  worker.signature = *std::move(signature);
+  worker.methods = *std::move(methods);
   worker.max_request_bytes = staged.getMaxRequestBytes();
   worker.device_bytes = staged.getDeviceBytes();
   worker.device_total_bytes = staged.getDeviceTotalBytes();

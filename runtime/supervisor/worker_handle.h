@@ -90,7 +90,7 @@ class WorkerHandle {
   std::set<uint64_t> unmapped_channels;  // given to it when it was staged; not answered for
   bool admitted = false;                 // told to allocate
   bool ready = false;
-  Signature signature;
+  std::vector<Method> methods;
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
   uint64_t device_total_bytes = 0;    // of the whole device; 0: not its to say

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <exception>
 #include <optional>
@@ -19,7 +18,10 @@
 #include "ipc/futex.h"
 #include "ipc/ring.h"
 #include "ipc/segment.h"
+#include "runtime/worker/answer.h"
+#include "runtime/worker/known_requests.h"
 #include "runtime/worker/response_writer.h"
+#include "runtime/worker/served_methods.h"
 #include "spdlog/spdlog.h"
 
 namespace baton::runtime {
@@ -30,35 +32,6 @@ using ipc::SubmissionEntry;
 using SubmissionTaken = ipc::TakenEntry<SubmissionEntry>;
 
 constexpr size_t kMaxErrorBytes = 4096;
-
-// A description that was parsed and checked, kept under its token.
-struct KnownRequest {
-  uint64_t token = 0;
-  uint64_t end = 0;  // bytes of a block that it uses
-  std::vector<ipc::TensorLayout> layouts;
-  std::vector<uint64_t> offsets;   // in the signature's order
-  std::vector<TensorView> inputs;  // likewise; `bytes` are set for each block
-};
-
-// What goes into a completion entry.
-struct Answer {
-  absl::Status status;
-  ResponseWriter::Description description;
-  uint64_t needed_bytes = 0;
-  uint64_t needed_device_bytes = 0;
-  bool dropped = false;  // expired or cancelled before it was started
-
-  static Answer Refusal(absl::Status status) {
-    Answer answer;
-    answer.status = std::move(status);
-    return answer;
-  }
-  static Answer Dropped(absl::Status status) {
-    Answer answer = Refusal(std::move(status));
-    answer.dropped = true;
-    return answer;
-  }
-};
 
 void Bump(std::atomic<uint64_t>& counter) {
   // One writer: no read-modify-write needed. Relaxed: a statistic.
@@ -86,9 +59,6 @@ class ChannelServerImpl final : public ChannelServer {
   void UseDevice(const ChannelDevice& device) override;
 
  private:
-  // Every token that a channel can have, by its low bits.
-  static constexpr size_t kKnownRequests = ipc::kMaxPlans;
-
   const ipc::FrontState& front() const {
     return *reinterpret_cast<const ipc::FrontState*>(submission_.data() +
                                                      sizeof(ipc::SegmentHeader));
@@ -109,12 +79,9 @@ class ChannelServerImpl final : public ChannelServer {
   std::span<std::byte> ResponseBlock(const SubmissionEntry& entry) const;
   absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
-  absl::StatusOr<KnownRequest*> Understand(const SubmissionEntry& entry,
-                                           std::span<const std::byte> block,
-                                           const Signature& signature);
   Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
                  int64_t now);
-  Answer Run(KnownRequest& request, std::span<const std::byte> block, std::span<std::byte> response,
+  Answer Run(const KnownRequest& request, ServedMethod& method, std::span<std::byte> response,
              const ResponseWriter::DeviceBlock& device, loader::Model& model);
   void Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns);
   void WakeFront();
@@ -134,9 +101,8 @@ class ChannelServerImpl final : public ChannelServer {
   uint64_t generation_ = 0;
   ipc::RingConsumer<SubmissionEntry> submissions_;
   ipc::RingProducer<CompletionEntry> completions_;
-  std::optional<ResponseWriter> writer_;
-  std::array<std::unique_ptr<KnownRequest>, kKnownRequests> known_;
-  KnownRequest unnamed_;
+  ServedMethods methods_;
+  KnownRequests known_;
   uint64_t cancellations_seen_ = 0;
   uint64_t check_cancelled_until_ = 0;
   bool check_cancelled_ = false;
@@ -303,56 +269,6 @@ bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> 
   return header->cancelled.load(std::memory_order_acquire) != 0;
 }
 
-absl::StatusOr<KnownRequest*> ChannelServerImpl::Understand(const SubmissionEntry& entry,
-                                                            std::span<const std::byte> block,
-                                                            const Signature& signature) {
-  std::unique_ptr<KnownRequest>& slot = known_[entry.descriptor_token % kKnownRequests];
-  const bool named = entry.descriptor_token != 0;
-  if (named && slot != nullptr && slot->token == entry.descriptor_token) {
-    if (slot->end > block.size()) {
-      return absl::InvalidArgumentError("the request's block is smaller than its description says");
-    }
-    return slot.get();
-  }
-  if (entry.descriptor_bytes > ipc::kMaxDescriptorBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the request's description has ",
-                                                   entry.descriptor_bytes, " bytes, the limit is ",
-                                                   ipc::kMaxDescriptorBytes));
-  }
-  // Copied before it is parsed: the front could change it meanwhile.
-  const std::span<const std::byte> described =
-      block.subspan(ipc::kBlockHeaderBytes, entry.descriptor_bytes);
-  const std::vector<std::byte> copy(described.begin(), described.end());
-  absl::StatusOr<std::vector<ipc::TensorLayout>> layouts = ipc::ParseRequest(copy, block.size());
-  if (!layouts.ok()) return layouts.status();
-  absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(signature.inputs, *layouts);
-  if (!order.ok()) return order.status();
-  if (named && slot == nullptr) slot = std::make_unique<KnownRequest>();
-  KnownRequest& request = named ? *slot : unnamed_;
-  request.token = entry.descriptor_token;
-  request.layouts = *std::move(layouts);
-  request.end = ipc::LayoutEnd(request.layouts);
-  request.offsets.clear();
-  request.inputs.clear();
-  for (size_t i = 0; i < order->size(); ++i) {
-    const uint32_t index = (*order)[i];
-    if (index == ipc::kNoLayout) {
-      request.offsets.push_back(0);
-      request.inputs.push_back({.name = signature.inputs[i].name});
-      continue;
-    }
-    const ipc::TensorLayout& layout = request.layouts[index];
-    request.offsets.push_back(layout.offset);
-    request.inputs.push_back(
-        {.name = layout.name, .dtype = layout.dtype, .shape = layout.shape, .bytes = {}});
-  }
-  for (size_t i = 0; i < order->size(); ++i) {
-    if ((*order)[i] == ipc::kNoLayout) continue;
-    request.inputs[i].bytes = {block.data(), request.layouts[(*order)[i]].bytes};
-  }
-  return &request;
-}
-
 Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
                                   loader::Model& model, int64_t now) {
   const std::optional<std::span<const std::byte>> block = RequestBlock(entry);
@@ -366,31 +282,42 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
   if (Cancelled(sequence, *block)) {
     return Answer::Dropped(absl::CancelledError("cancelled while it waited"));
   }
-  absl::StatusOr<KnownRequest*> request = Understand(entry, *block, model.signature());
+  ServedMethod* const method = methods_.Get(model, entry.method);
+  if (method == nullptr || method->streams()) {
+    return Answer::Refusal(absl::InvalidArgumentError(absl::StrCat(
+        "the model's method ", entry.method,
+        method == nullptr ? " is not there: it has fewer" : " is called by a stream, not once")));
+  }
+  absl::StatusOr<KnownRequest*> request = known_.Get(
+      {.token = entry.descriptor_token, .bytes = entry.descriptor_bytes, .method = entry.method},
+      *block, *method->signature);
   if (!request.ok()) return Answer::Refusal(request.status());
   const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
   if (!device.ok()) return Answer::Refusal(device.status());
-  return Run(**request, *block, ResponseBlock(entry), *device, model);
+  (*request)->Show(*block);
+  return Run(**request, *method, ResponseBlock(entry), *device, model);
 }
 
-Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> block,
+Answer ChannelServerImpl::Run(const KnownRequest& request, ServedMethod& method,
                               std::span<std::byte> response,
                               const ResponseWriter::DeviceBlock& device, loader::Model& model) {
-  for (size_t i = 0; i < request.inputs.size(); ++i) {
-    request.inputs[i].bytes = block.subspan(request.offsets[i], request.inputs[i].bytes.size());
-  }
-  if (!writer_) writer_.emplace(model.signature());
-  writer_->Begin(response, device);
+  ResponseWriter& writer = *method.writer;
+  writer.Begin(response, device);
   Answer answer;
   try {
-    answer.status = model.Run(request.inputs, *writer_);
+    if (methods_.named()) {
+      loader::CallContext call;
+      answer.status = model.RunMethod(method.index, call, request.inputs, writer);
+    } else {
+      answer.status = model.Run(request.inputs, writer);
+    }
   } catch (const std::exception& error) {
     answer.status = absl::InternalError(absl::StrCat("the model threw: ", error.what()));
   } catch (...) {
     answer.status = absl::InternalError("the model threw something that is no std::exception");
   }
   if (answer.status.ok()) {
-    absl::StatusOr<ResponseWriter::Description> description = writer_->Finish();
+    absl::StatusOr<ResponseWriter::Description> description = writer.Finish();
     if (description.ok()) {
       answer.description = *description;
     } else {
@@ -398,10 +325,10 @@ Answer ChannelServerImpl::Run(KnownRequest& request, std::span<const std::byte> 
     }
   }
   // Also where the model wraps the sink's refusal in words of its own.
-  if (!answer.status.ok() && (writer_->needed_bytes() > response.size() ||
-                              writer_->needed_device_bytes() > device.bytes)) {
-    answer.needed_bytes = writer_->needed_bytes();
-    answer.needed_device_bytes = writer_->needed_device_bytes();
+  if (!answer.status.ok() &&
+      (writer.needed_bytes() > response.size() || writer.needed_device_bytes() > device.bytes)) {
+    answer.needed_bytes = writer.needed_bytes();
+    answer.needed_device_bytes = writer.needed_device_bytes();
     if (!absl::IsResourceExhausted(answer.status)) {
       answer.status = absl::ResourceExhaustedError(std::string(answer.status.message()));
     }

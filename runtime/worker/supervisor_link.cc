@@ -48,10 +48,10 @@ void SupervisorLink::Send(std::string_view what, uint64_t call, const Fill& fill
   }
 }
 
-void SupervisorLink::Staged(uint64_t call, const Signature& signature, const Needs& needs) {
+void SupervisorLink::Staged(uint64_t call, std::span<const Method> methods, const Needs& needs) {
   Send("staged", call, [&](ipc::schema::Envelope::Builder envelope) {
     auto staged = envelope.initStaged();
-    ipc::WriteSignature(signature, staged.initSignature());
+    ipc::WriteModel(methods, staged);
     staged.setDeviceBytes(needs.device_bytes);
     staged.setDeviceTotalBytes(needs.device_total_bytes);
     staged.setDeviceResultsBytes(needs.device_results_bytes);

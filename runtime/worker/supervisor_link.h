@@ -42,7 +42,8 @@ class SupervisorLink final : public ServingReplies {
     uint64_t device_results_bytes = 0;  // at the arena's start
     uint64_t max_request_bytes = 0;
   };
-  void Staged(uint64_t call, const Signature& signature, const Needs& needs);
+  // `methods` have passed ipc::CheckMethods.
+  void Staged(uint64_t call, std::span<const Method> methods, const Needs& needs);
   // The arena's descriptor goes along. An error: the supervisor does not know of
   // it, so nobody may use it.
   absl::Status Arena(uint64_t call, const ipc::ArenaExport& arena);

@@ -58,7 +58,9 @@ class ScratchSink final : public loader::OutputSink {
 }  // namespace
 
 absl::Status WarmUp(loader::Model& model) {
-  if (!model.may_warm_up()) return absl::OkStatus();
+  const std::span<const Method> methods = model.methods();
+  const bool streams = !methods.empty() && methods.front().streams();
+  if (!model.may_warm_up() || streams) return absl::OkStatus();
   const Signature& signature = model.signature();
   std::vector<std::vector<int64_t>> shapes;
   std::vector<AlignedBytes> memory;
@@ -69,6 +71,10 @@ absl::Status WarmUp(loader::Model& model) {
     for (int64_t& dim : shape) {
       if (dim == kDynamicDim) dim = 1;
     }
+    if (spec.optional) {
+      inputs.emplace_back().name = spec.name;
+      continue;
+    }
     uint64_t bytes = 0;
     absl::StatusOr<AlignedBytes> zeros = Zeros(spec, shape, &bytes);
     if (!zeros.ok()) return zeros.status();
@@ -77,7 +83,9 @@ absl::Status WarmUp(loader::Model& model) {
     memory.push_back(*std::move(zeros));
   }
   ScratchSink sink(signature);
-  return model.Run(inputs, sink);
+  if (methods.empty()) return model.Run(inputs, sink);
+  loader::CallContext call;
+  return model.RunMethod(0, call, inputs, sink);
 }
 
 }  // namespace baton::runtime

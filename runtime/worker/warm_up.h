@@ -8,8 +8,8 @@
 
 namespace baton::runtime {
 
-// Runs `model` on zeros of the signature's shapes, with 1 for dimensions that
-// each request chooses, so that what models do the first time (pages, lazy
+// Runs the first method of `model`, unless it streams, on zeros of the signature's shapes, with 1
+// for dimensions that each request chooses, so that what models do the first time (pages, lazy
 // tables, kernels) is done before a request waits for it.
 //
 // An error says what the model said, and no more: a legal model may refuse

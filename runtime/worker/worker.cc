@@ -193,7 +193,9 @@ class Worker {
     uint64_t least = results_bytes_ + model_->device_bytes();
     if (device_options_.name != "host") least = std::max<uint64_t>(least, 1);
     arena_bytes_ = RoundUp(least, std::max(kPage, profile->granularity_bytes));
-    link_.Staged(assignment_.start_call, model_->signature(),
+    const std::vector<Method> methods = loader::MethodsOf(*model_);
+    if (absl::Status told = ipc::CheckMethods(methods); !told.ok()) return told;
+    link_.Staged(assignment_.start_call, methods,
                  {.device_bytes = arena_bytes_,
                   .device_total_bytes = profile->total_bytes,
                   .device_results_bytes = results_bytes_,

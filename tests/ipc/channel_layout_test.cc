@@ -61,7 +61,7 @@ TEST(ChannelLayoutGolden, SubmissionSegment) {
   entry->response_granules = 0x07070707;
   entry->descriptor_bytes = 0x08080808;
   entry->kind = static_cast<uint16_t>(RequestKind::kInfer);
-  entry->flags = 0x0909;
+  entry->method = 0x0909;
   entry->device_granule = 0x0a0a0a0a;
   entry->device_granules = 0x0b0b0b0b;
   auto* block = reinterpret_cast<RequestBlockHeader*>(bytes.get() + plan.arena_offset);
@@ -72,7 +72,7 @@ TEST(ChannelLayoutGolden, SubmissionSegment) {
             "00010: 00100000 00000000 00040000 00000000\n"
             "00020: 88776655 44332211 04000000 40000000\n"
             "00030: 80010000 00000000 00000000 00000000\n"
-            "00070: 00000000 00000000 00000000 01000100\n"
+            "00070: 00000000 00000000 00000000 02000100\n"
             "00080: 02000000 00000000 00000000 00000000\n"
             "00100: c1000000 00000000 c2000000 00000000\n"
             "00180: 84776655 44332211 01010101 01010101\n"
@@ -110,7 +110,7 @@ TEST(ChannelLayoutGolden, CompletionSegment) {  // R8
             "00010: 00100000 00000000 00040000 00000000\n"
             "00020: 88776655 44332211 04000000 40000000\n"
             "00030: 00020000 00000000 00000000 00000000\n"
-            "00070: 00000000 00000000 00000000 01000100\n"
+            "00070: 00000000 00000000 00000000 02000100\n"
             "00080: 88776655 44332211 88776655 44332211\n"
             "00100: d1000000 00000000 d2000000 00000000\n"
             "00110: d3000000 00000000 00000000 00000000\n"

@@ -66,7 +66,7 @@ void FillFrom(SubmissionEntry& entry, uint64_t sequence) {
   entry.response_granules = static_cast<uint32_t>(Mix(sequence, 7));
   entry.descriptor_bytes = static_cast<uint32_t>(Mix(sequence, 8));
   entry.kind = static_cast<uint16_t>(Mix(sequence, 9));
-  entry.flags = static_cast<uint16_t>(Mix(sequence, 10));
+  entry.method = static_cast<uint16_t>(Mix(sequence, 10));
   entry.device_granule = static_cast<uint32_t>(Mix(sequence, 11));
   entry.device_granules = static_cast<uint32_t>(Mix(sequence, 12));
 }
@@ -82,7 +82,7 @@ bool IsFrom(const TakenEntry<SubmissionEntry>& taken, uint64_t sequence) {
          entry.response_granules == static_cast<uint32_t>(Mix(sequence, 7)) &&
          entry.descriptor_bytes == static_cast<uint32_t>(Mix(sequence, 8)) &&
          entry.kind == static_cast<uint16_t>(Mix(sequence, 9)) &&
-         entry.flags == static_cast<uint16_t>(Mix(sequence, 10)) &&
+         entry.method == static_cast<uint16_t>(Mix(sequence, 10)) &&
          entry.device_granule == static_cast<uint32_t>(Mix(sequence, 11)) &&
          entry.device_granules == static_cast<uint32_t>(Mix(sequence, 12));
 }

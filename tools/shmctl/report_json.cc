@@ -126,6 +126,38 @@ absl::Status ParseReceiptJson(std::string_view line, schema::Receipt::Builder to
   return absl::OkStatus();
 }
 
+std::string_view MethodKind(const Method& method) {
+  if (method.streams_inputs) return method.streams_outputs ? "bidi-stream" : "client-stream";
+  return method.streams_outputs ? "server-stream" : "unary";
+}
+
+void WriteMethodTypes(const std::vector<Method>& methods,
+                      capnp::List<schema::MethodType>::Builder to) {
+  const auto write = [](const std::vector<TensorSpec>& specs,
+                        capnp::List<schema::ParameterType>::Builder all) {
+    for (uint32_t i = 0; i < all.size(); ++i) {
+      schema::ParameterType::Builder parameter = all[i];
+      parameter.setName(specs[i].name);
+      parameter.setDtype(ToText(DTypeName(specs[i].dtype)));
+      auto shape = parameter.initShape(static_cast<uint32_t>(specs[i].shape.size()));
+      for (uint32_t d = 0; d < shape.size(); ++d) shape.set(d, specs[i].shape[d]);
+      parameter.setContent(ToText(ContentName(specs[i].content)));
+      parameter.setOptional(specs[i].optional);
+      parameter.setStreamed(specs[i].streamed);
+      parameter.setType(specs[i].type_text);
+      parameter.setDefault(specs[i].default_text);
+    }
+  };
+  for (uint32_t i = 0; i < to.size(); ++i) {
+    const Signature& signature = methods[i].signature;
+    to[i].setName(methods[i].name);
+    to[i].setKind(ToText(MethodKind(methods[i])));
+    to[i].setDoc(methods[i].doc);
+    write(signature.inputs, to[i].initInputs(static_cast<uint32_t>(signature.inputs.size())));
+    write(signature.outputs, to[i].initOutputs(static_cast<uint32_t>(signature.outputs.size())));
+  }
+}
+
 void WriteTensorTypes(const std::vector<TensorSpec>& specs,
                       capnp::List<schema::TensorType>::Builder to) {
   for (uint32_t i = 0; i < to.size(); ++i) {

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "capnp/dynamic.h"
@@ -28,6 +29,12 @@ absl::Status ParseReceiptJson(std::string_view line, ipc::schema::Receipt::Build
 
 void WriteTensorTypes(const std::vector<TensorSpec>& specs,
                       capnp::List<ipc::schema::TensorType>::Builder to);
+
+// "unary", "server-stream" (many results), "client-stream" (many inputs), "bidi-stream".
+std::string_view MethodKind(const Method& method);
+
+void WriteMethodTypes(const std::vector<Method>& methods,
+                      capnp::List<ipc::schema::MethodType>::Builder to);
 
 inline capnp::Text::Reader ToText(std::string_view text) {
   // Cap'n Proto copies it; the NUL that a Reader promises is never looked at.

@@ -91,9 +91,10 @@ absl::Status ServerClient::Handshake(absl::Duration timeout) {
                      "both sides"));
   }
   generation_ = envelope.getWelcome().getGeneration();
-  absl::StatusOr<Signature> signature = ipc::ReadSignature(envelope.getWelcome().getSignature());
-  if (!signature.ok()) return signature.status();
-  signature_ = *std::move(signature);
+  if (!envelope.getWelcome().hasSignature()) return absl::OkStatus();
+  absl::StatusOr<std::vector<Method>> methods = ipc::ReadModel(envelope.getWelcome());
+  if (!methods.ok()) return methods.status();
+  methods_ = *std::move(methods);
   return absl::OkStatus();
 }
 

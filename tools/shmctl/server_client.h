@@ -38,7 +38,8 @@ class ServerClient {
   // As the server said when the connection was made.
   const std::string& server() const { return server_; }
   uint64_t generation() const { return generation_; }
-  const Signature& signature() const { return signature_; }
+  // Empty while no generation has been ready.
+  const std::vector<Method>& methods() const { return methods_; }
 
   // Asks what `fill` writes and waits for its answer. What the server answers
   // with `error` is returned as that error.
@@ -60,7 +61,7 @@ class ServerClient {
   ipc::ControlSocket socket_;
   uint64_t next_call_ = 1;
   uint64_t generation_ = 0;
-  Signature signature_;
+  std::vector<Method> methods_;
 };
 
 }  // namespace baton::shmctl

@@ -136,6 +136,8 @@ enum class Content : uint8_t {
   kSecret = 7,  // uint8[?]: overwritten with zeros as soon as the request has ended
 };
 inline constexpr uint8_t kMaxContent = 7;
+// "tensor", "scalar", ..., "secret"; "invalid" for anything else. Static storage.
+std::string_view ContentName(Content content);
 
 // What a tensor must look like. In a signature a dimension may be
 // kDynamicDim, the shape {kAnyRank} and the dtype kAny; in a request or a
@@ -169,6 +171,9 @@ struct Signature {
   friend bool operator==(const Signature&, const Signature&) = default;
 };
 
+// The inputs that come with each item of a stream, or those that do not, in order.
+std::vector<TensorSpec> InputsOf(const Signature& signature, bool streamed);
+
 // Something that a model can be asked to do. A model has one method at least;
 // where it says nothing of methods, one that is called "predict".
 struct Method {
@@ -181,6 +186,9 @@ struct Method {
   bool streams() const { return streams_inputs || streams_outputs; }
   friend bool operator==(const Method&, const Method&) = default;
 };
+// Whether who calls the one can as well call the other: all is the same but for
+// the texts that are for people.
+bool SameCalls(std::span<const Method> one, std::span<const Method> other);
 // A model has at most this many methods.
 inline constexpr size_t kMaxMethods = 256;
 

@@ -68,7 +68,10 @@ Request Vector(Channel& channel, size_t elements, float first) {
 
 // ---- FakeServer --------------------------------------------------------------------------------
 
-FakeServer::FakeServer(Signature signature) : signature_(std::move(signature)) {
+FakeServer::FakeServer(Signature signature)
+    : FakeServer(std::vector<Method>{{.name = "predict", .signature = std::move(signature)}}) {}
+
+FakeServer::FakeServer(std::vector<Method> methods) : methods_(std::move(methods)) {
   char path[] = "/tmp/baton-fake-XXXXXX";
   if (::mkdtemp(path) == nullptr) std::abort();
   directory_ = path;
@@ -162,7 +165,7 @@ void FakeServer::Answer(ipc::ControlSocket& socket, ipc::ControlMessage message)
     welcome.setProtocolVersion(schema::PROTOCOL_VERSION);
     welcome.setServer("fake");
     welcome.setGeneration(1);
-    ipc::WriteSignature(signature_, welcome.initSignature());
+    ipc::WriteModel(methods_, welcome);
     const int fds[] = {status_handles_.read_only.get(), worker_handles_.read_only.get(),
                        doorbell_.get()};
     Must(socket.Send(answer, fds));

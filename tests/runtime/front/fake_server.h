@@ -61,12 +61,38 @@ class FunctionModel : public loader::Model {
   std::atomic<int> runs_{0};
 };
 
+// One function a method.
+class MethodModel : public loader::Model {
+ public:
+  using Function = std::function<absl::Status(loader::CallContext&, std::span<const TensorView>,
+                                              loader::OutputSink&)>;
+  MethodModel(std::vector<Method> methods, std::vector<Function> functions)
+      : methods_(std::move(methods)), functions_(std::move(functions)) {}
+
+  const Signature& signature() const override { return methods_.front().signature; }
+  std::span<const Method> methods() const override { return methods_; }
+  uint64_t device_bytes() const override { return 0; }
+  absl::Status Upload(const loader::DeviceRegion&) override { return absl::OkStatus(); }
+  absl::Status Run(std::span<const TensorView>, loader::OutputSink&) override {
+    return absl::InternalError("Run of a model that has methods");
+  }
+  absl::Status RunMethod(size_t method, loader::CallContext& call,
+                         std::span<const TensorView> inputs, loader::OutputSink& outputs) override {
+    return functions_.at(method)(call, inputs, outputs);
+  }
+
+ private:
+  const std::vector<Method> methods_;
+  const std::vector<Function> functions_;
+};
+
 // y = 2 x
 absl::Status Double(std::span<const TensorView> inputs, loader::OutputSink& outputs);
 
 class FakeServer {
  public:
   explicit FakeServer(Signature signature = VectorSignature());
+  explicit FakeServer(std::vector<Method> methods);
   ~FakeServer();
   FakeServer(const FakeServer&) = delete;
   FakeServer& operator=(const FakeServer&) = delete;
@@ -124,7 +150,7 @@ class FakeServer {
   void Post(std::function<void()> command);
   void Wake();
 
-  Signature signature_;
+  const std::vector<Method> methods_;
   std::string directory_;
   ipc::ControlListener listener_;
   ipc::SegmentHandles status_handles_;

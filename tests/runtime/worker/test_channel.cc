@@ -72,7 +72,7 @@ void TestChannel::Submit(int64_t x, const ipc::WorkerPage& page, int doorbell_fd
     entry.response_granules = kBlockGranules;
     entry.descriptor_bytes = static_cast<uint32_t>(description.size());
     entry.kind = static_cast<uint16_t>(ipc::RequestKind::kInfer);
-    entry.flags = 0;
+    entry.method = 0;
   });
   ipc::WakeWorkerIfSleeping(page.sleeping, doorbell_fd);
 }

@@ -175,7 +175,16 @@ TEST_F(StatusTest, Signature) {
             R"("inputs":[{"name":"data","dtype":"uint8","shape":[-1]}],)"
             R"("outputs":[{"name":"value","dtype":"uint8","shape":[-1]},)"
             R"({"name":"present","dtype":"bool","shape":[1]},)"
-            R"({"name":"pid","dtype":"int64","shape":[1]}]})"
+            R"({"name":"pid","dtype":"int64","shape":[1]}],)"
+            R"("methods":[{"name":"predict","kind":"unary","doc":"",)"
+            R"("inputs":[{"name":"data","dtype":"uint8","shape":[-1],"content":"tensor",)"
+            R"("optional":false,"streamed":false,"type":"","default":""}],)"
+            R"("outputs":[{"name":"value","dtype":"uint8","shape":[-1],"content":"tensor",)"
+            R"("optional":false,"streamed":false,"type":"","default":""},)"
+            R"({"name":"present","dtype":"bool","shape":[1],"content":"tensor",)"
+            R"("optional":false,"streamed":false,"type":"","default":""},)"
+            R"({"name":"pid","dtype":"int64","shape":[1],"content":"tensor",)"
+            R"("optional":false,"streamed":false,"type":"","default":""}]}]})"
             "\n");
 }
 

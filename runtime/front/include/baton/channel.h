@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -62,7 +64,8 @@ class Channel {
   // answer.
   ~Channel();
 
-  // Checks `inputs` against the signature and lays them out. `response_bytes`
+  // Checks `inputs` against the signature of the model's first method and lays
+  // them out. `response_bytes`
   // is what to loan for the results, 0: as the signature says where its shapes
   // are fixed, else 64 KiB (a result that does not fit is asked for again with
   // a block that does). Cost: microseconds; allocates. At most 256 plans.
@@ -76,6 +79,9 @@ class Channel {
   // yet: a reload waits for its end (drain_timeout). Release them soon.
   absl::StatusOr<RequestPlan> PlanOnDevice(std::span<const TensorSpec> inputs,
                                            uint64_t result_bytes = 0);
+
+  // As Plan, of any of the model's methods.
+  absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs, const PlanOptions& options);
 
   // Loans the blocks for one request. Cost: tens of nanoseconds; no
   // allocation, no system call.
@@ -126,8 +132,12 @@ class Channel {
   bool Arm();
   void ClearEvent();
 
-  // The model's inputs and outputs.
+  // The model's methods, at least one; and what the first takes and gives. (An
+  // optional input may be left out of a request.)
+  const std::vector<Method>& methods() const;
   const Signature& signature() const;
+  // For PlanOptions::method. NOT_FOUND, with the names that there are.
+  absl::StatusOr<uint32_t> FindMethod(std::string_view name) const;
 
   // The memory behind a channel, for tests and tools.
   uint64_t free_request_bytes() const;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -58,6 +59,8 @@ class Front {
   absl::StatusOr<Channel> OpenChannel(const ChannelOptions& options = {});
 
   const std::string& name() const;
+  // The model's methods, at least one, and what the first takes and gives.
+  const std::vector<Method>& methods() const;
   const Signature& signature() const;
   // The generation that serves, or that served last.
   uint64_t generation() const;

@@ -81,6 +81,18 @@ struct ChannelOptions {
   uint64_t first_sequence = 0;
 };
 
+// What a request is for, and what is loaned for its results.
+struct PlanOptions {
+  // Which of the model's methods: see Channel::methods, FindMethod.
+  uint32_t method = 0;
+  // 0: as the signature says where its shapes are fixed, else 64 KiB, on the
+  // device half of the channel's room there. A result that does not fit is asked
+  // for again with a block that does.
+  uint64_t response_bytes = 0;
+  // See Channel::PlanOnDevice.
+  bool results_on_device = false;
+};
+
 struct CallOptions {
   // Bound on the whole call, waiting for a reload included. At most 24 h.
   absl::Duration timeout = absl::Seconds(30);

@@ -1,0 +1,75 @@
+#include "runtime/worker/known_requests.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace baton::runtime {
+namespace {
+
+absl::StatusOr<std::shared_ptr<KnownRequest>> Parse(const DescriptionName& name,
+                                                    std::span<const std::byte> block,
+                                                    const Signature& signature) {
+  if (name.bytes > ipc::kMaxDescriptorBytes || block.size() < ipc::kBlockHeaderBytes ||
+      name.bytes > block.size() - ipc::kBlockHeaderBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request's description has ", name.bytes, " bytes, the limit is ",
+                     ipc::kMaxDescriptorBytes, ", its block has ", block.size()));
+  }
+  // Copied before it is parsed: the front could change it meanwhile.
+  const std::span<const std::byte> described = block.subspan(ipc::kBlockHeaderBytes, name.bytes);
+  const std::vector<std::byte> copy(described.begin(), described.end());
+  absl::StatusOr<std::vector<ipc::TensorLayout>> layouts = ipc::ParseRequest(copy, block.size());
+  if (!layouts.ok()) return layouts.status();
+  auto request = std::make_shared<KnownRequest>();
+  request->specs = InputsOf(signature, name.item);
+  absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(request->specs, *layouts);
+  if (!order.ok()) return order.status();
+  request->token = name.token;
+  request->method = name.method;
+  request->item = name.item;
+  request->layouts = *std::move(layouts);
+  request->end = ipc::LayoutEnd(request->layouts);
+  for (size_t i = 0; i < order->size(); ++i) {
+    const uint32_t index = (*order)[i];
+    if (index == ipc::kNoLayout) {
+      request->offsets.push_back(0);
+      request->inputs.emplace_back().name = request->specs[i].name;
+      continue;
+    }
+    const ipc::TensorLayout& layout = request->layouts[index];
+    request->offsets.push_back(layout.offset);
+    request->inputs.push_back({.name = layout.name,
+                               .dtype = layout.dtype,
+                               .shape = layout.shape,
+                               .bytes = {block.data(), layout.bytes}});
+  }
+  return request;
+}
+
+}  // namespace
+
+absl::StatusOr<KnownRequest*> KnownRequests::Get(const DescriptionName& name,
+                                                 std::span<const std::byte> block,
+                                                 const Signature& signature) {
+  const bool named = name.token != 0;
+  std::shared_ptr<KnownRequest>& slot = named ? known_[name.token % ipc::kMaxPlans] : unnamed_;
+  if (named && slot != nullptr && slot->token == name.token) {
+    if (slot->method != name.method || slot->item != name.item) {
+      return absl::InvalidArgumentError(absl::StrCat("the description ", name.token,
+                                                     " is of method ", slot->method, ", not of ",
+                                                     name.method, ", or of another part of it"));
+    }
+    if (slot->end > block.size()) {
+      return absl::InvalidArgumentError("the request's block is smaller than its description says");
+    }
+    return slot.get();
+  }
+  absl::StatusOr<std::shared_ptr<KnownRequest>> request = Parse(name, block, signature);
+  if (!request.ok()) return request.status();
+  slot = *std::move(request);
+  return slot.get();
+}
+
+}  // namespace baton::runtime
