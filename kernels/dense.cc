@@ -4,12 +4,14 @@
 #include <cmath>
 #include <cstring>
 
-// One binary for every x86-64: the loader picks the widest version the CPU has.
-// Not under sanitizers, whose runtime is not up yet when the choice is made.
+// One binary for every x86-64: the loader picks the widest version the CPU has. By levels, not by
+// models: a CPU counts as of a model only if it is that very one, and any newer one would be left
+// with the narrowest version. Not under sanitizers, whose runtime is not up yet when the choice is
+// made.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define BATON_WIDEST_CPU \
-  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define BATON_WIDEST_CPU
 #endif

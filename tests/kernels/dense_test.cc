@@ -58,6 +58,26 @@ INSTANTIATE_TEST_SUITE_P(Sizes, MatMulBiasTest,
                                             ::testing::Values(1, 7, 64),
                                             ::testing::Values(1, 10, 15, 16, 17, 64)));
 
+#if defined(__x86_64__) && defined(__OPTIMIZE__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// The version for CPUs with fused multiply-add rounds once, the one for every x86-64 twice.
+TEST(MatMulBiasVersionTest, IsTheWidestThatThisCpuHas) {
+  const std::vector<float> input = {1 + 0x1p-12f};
+  std::vector<float> weights(kDenseLane), bias(kDenseLane);
+  weights[0] = input[0];
+  bias[0] = -(1 + 0x1p-11f);
+  float output = 0;
+  MatMulBias({.input = input.data(),
+              .weights = weights.data(),
+              .bias = bias.data(),
+              .output = &output,
+              .rows = 1,
+              .inputs = 1,
+              .outputs = 1});
+  EXPECT_EQ(output, __builtin_cpu_supports("x86-64-v3") ? 0x1p-24f : 0.0f);
+}
+#endif
+
 TEST(PackWeightsTest, TransposesAndPadsWithZero) {
   const std::vector<float> weights = {1, 2, 3, 4, 5, 6};  // [2 outputs, 3 inputs]
   std::vector<float> packed(3 * kDenseLane, 9.0f);
