@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 
 #include "ipc/cuda/cuda_device.h"
+#include "kernels/openblas/open_blas.h"
 #include "loader/dense/dense_plan.h"
 
 namespace baton::loader {
@@ -33,8 +34,10 @@ class DenseLayers {
 };
 
 // `plan` must outlive both. `region` holds what the plan lays out, weights
-// uploaded.
-std::unique_ptr<DenseLayers> HostDenseLayers(const DensePlan& plan, float* region);
+// uploaded. `open_blas` (nullptr: there is none) computes what it pays for, tile
+// by tile, the reference the rest. Run allocates nothing once it has run.
+std::unique_ptr<DenseLayers> HostDenseLayers(const DensePlan& plan, float* region,
+                                             std::unique_ptr<kernels::OpenBlas> open_blas);
 
 // Checks first that the weights on the device are `weights`, bit for bit as
 // far as a digest can tell: DATA_LOSS when not. FAILED_PRECONDITION where

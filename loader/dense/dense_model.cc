@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "kernels/dense.h"
+#include "kernels/openblas/open_blas.h"
 #include "loader/dense/dense_layers.h"
 #include "loader/dense/dense_plan.h"
 #include "loader/safetensors.h"
@@ -18,8 +19,13 @@ namespace {
 
 class DenseModel final : public Model {
  public:
-  DenseModel(std::string name, DensePlan plan, std::vector<float> staged)
-      : name_(std::move(name)), plan_(std::move(plan)), staged_(std::move(staged)) {}
+  // `open_blas`: for the layers on the host that gain by it; nullptr without.
+  DenseModel(std::string name, DensePlan plan, std::vector<float> staged,
+             std::unique_ptr<kernels::OpenBlas> open_blas)
+      : name_(std::move(name)),
+        plan_(std::move(plan)),
+        staged_(std::move(staged)),
+        open_blas_(std::move(open_blas)) {}
 
   const Signature& signature() const override { return plan_.signature; }
   uint64_t device_bytes() const override { return plan_.total_floats * sizeof(float); }
@@ -31,8 +37,9 @@ class DenseModel final : public Model {
  private:
   const std::string name_;
   const DensePlan plan_;
-  std::vector<float> staged_;            // empty once uploaded
-  std::unique_ptr<DenseLayers> layers_;  // once uploaded
+  std::vector<float> staged_;                     // empty once uploaded
+  std::unique_ptr<kernels::OpenBlas> open_blas_;  // until uploaded
+  std::unique_ptr<DenseLayers> layers_;           // once uploaded
 };
 
 absl::Status DenseModel::Upload(const DeviceRegion& region) {
@@ -46,7 +53,8 @@ absl::Status DenseModel::Upload(const DeviceRegion& region) {
       region.device->CopyToDevice(region.address, std::as_bytes(std::span(staged_)));
   if (!copied.ok()) return copied;
   if (region.device->name() == "host") {
-    layers_ = HostDenseLayers(plan_, reinterpret_cast<float*>(region.address));
+    layers_ =
+        HostDenseLayers(plan_, reinterpret_cast<float*>(region.address), std::move(open_blas_));
   } else if (const auto* gpu = dynamic_cast<const ipc::cuda::CudaDevice*>(region.device)) {
     absl::StatusOr<std::unique_ptr<DenseLayers>> layers =
         GpuDenseLayers(plan_, *gpu, region.address, staged_);
@@ -108,6 +116,17 @@ absl::StatusOr<std::vector<float>> StageWeights(const SafetensorsFile& file,
   return staged;
 }
 
+// Opened while the generation before still serves, and only for a layer that gains by it. Without
+// it the layers are slower, and that is all.
+std::unique_ptr<kernels::OpenBlas> StageOpenBlas(const ModelConfig& config, const DensePlan& plan) {
+  const auto pays = [&](const DenseLayer& layer) {
+    return kernels::OpenBlas::Pays(plan.row_tile, layer.inputs, layer.outputs);
+  };
+  if (config.device != "host" || std::ranges::none_of(plan.layers, pays)) return nullptr;
+  absl::StatusOr<std::unique_ptr<kernels::OpenBlas>> open_blas = kernels::OpenBlas::Load();
+  return open_blas.ok() ? *std::move(open_blas) : nullptr;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> StageDenseModel(const ModelConfig& config) {
@@ -117,7 +136,9 @@ absl::StatusOr<std::unique_ptr<Model>> StageDenseModel(const ModelConfig& config
   if (!plan.ok()) return plan.status();
   absl::StatusOr<std::vector<float>> staged = StageWeights(*file, *plan);
   if (!staged.ok()) return staged.status();
-  return std::make_unique<DenseModel>(config.name, *std::move(plan), *std::move(staged));
+  std::unique_ptr<kernels::OpenBlas> open_blas = StageOpenBlas(config, *plan);
+  return std::make_unique<DenseModel>(config.name, *std::move(plan), *std::move(staged),
+                                      std::move(open_blas));
 }
 
 }  // namespace baton::loader

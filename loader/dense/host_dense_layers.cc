@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "kernels/dense.h"
 #include "loader/dense/dense_layers.h"
@@ -22,7 +23,8 @@ void Activate(Activation activation, std::span<float> values, size_t columns) {
 
 class OnHost final : public DenseLayers {
  public:
-  OnHost(const DensePlan& plan, float* region) : plan_(plan), region_(region) {}
+  OnHost(const DensePlan& plan, float* region, std::unique_ptr<kernels::OpenBlas> open_blas)
+      : plan_(plan), region_(region), open_blas_(std::move(open_blas)) {}
 
   absl::Status Run(const float* input, float* output, size_t rows) override {
     const size_t columns = plan_.layers.front().inputs;
@@ -40,26 +42,36 @@ class OnHost final : public DenseLayers {
       const DenseLayer& layer = plan_.layers[i];
       const bool last = i + 1 == plan_.layers.size();
       float* to = last ? output : region_ + plan_.scratch_offsets[i % 2];
-      kernels::MatMulBias({.input = input,
-                           .weights = region_ + layer.weight_offset,
-                           .bias = region_ + layer.bias_offset,
-                           .output = to,
-                           .rows = rows,
-                           .inputs = layer.inputs,
-                           .outputs = layer.outputs});
+      MatMulBias({.input = input,
+                  .weights = region_ + layer.weight_offset,
+                  .bias = region_ + layer.bias_offset,
+                  .output = to,
+                  .rows = rows,
+                  .inputs = layer.inputs,
+                  .outputs = layer.outputs});
       Activate(layer.activation, {to, rows * layer.outputs}, layer.outputs);
       input = to;
     }
   }
 
+  void MatMulBias(const kernels::MatMulBiasArgs& args) const {
+    if (open_blas_ != nullptr && kernels::OpenBlas::Pays(args.rows, args.inputs, args.outputs)) {
+      open_blas_->MatMulBias(args);
+    } else {
+      kernels::MatMulBias(args);
+    }
+  }
+
   const DensePlan& plan_;
   float* const region_;  // on the host device an address is a pointer
+  const std::unique_ptr<kernels::OpenBlas> open_blas_;
 };
 
 }  // namespace
 
-std::unique_ptr<DenseLayers> HostDenseLayers(const DensePlan& plan, float* region) {
-  return std::make_unique<OnHost>(plan, region);
+std::unique_ptr<DenseLayers> HostDenseLayers(const DensePlan& plan, float* region,
+                                             std::unique_ptr<kernels::OpenBlas> open_blas) {
+  return std::make_unique<OnHost>(plan, region, std::move(open_blas));
 }
 
 }  // namespace baton::loader
