@@ -295,7 +295,7 @@ void SupervisorCore::Serve(uint64_t generation) {
   const bool swapped = std::exchange(serve_told_, generation) != generation;
   EndHold(swapped);
   if (!swapped) return;  // a hold has ended
-  WantSurvey();
+  survey_.Want();
 
   const bool first = methods_.empty();
   methods_ = worker->methods;

@@ -273,7 +273,7 @@ int64_t SupervisorCore::NextDeadline() const {
     if (!overridden_.empty()) deadline = Sooner(deadline, next_overridden_ask_ns_);
   }
   if (MaySurvey()) deadline = Sooner(deadline, now);
-  if (awaits_survey_ != 0) deadline = Sooner(deadline, survey_by_ns_);
+  if (survey_.waiting() != 0) deadline = Sooner(deadline, survey_.deadline_ns());
   if (accept_paused_) deadline = Sooner(deadline, accept_again_ns_);
   if (Measuring()) deadline = Sooner(deadline, now + kSampleNs);
   // Also so that a standstill is seen long before the deadline that it is about.

@@ -33,6 +33,7 @@
 #include "runtime/supervisor/status_pages.h"
 #include "runtime/supervisor/strategy.h"
 #include "runtime/supervisor/supervisor.h"
+#include "runtime/supervisor/survey_schedule.h"
 #include "runtime/supervisor/worker_handle.h"
 
 namespace baton::runtime {
@@ -103,7 +104,6 @@ class SupervisorCore : private FrontTable::Owner {
   static void FillVerdict(const DeviceVerdict& verdict, ReceiptDraft& draft);
 
   // ---- supervisor_survey.cc: what NVML says while a generation serves
-  void WantSurvey() { survey_wanted_ = true; }
   // Whether a successor that is staged has to wait for what NVML says of the
   // one that serves; it is Staged again then.
   bool AwaitsSurvey(uint64_t successor);
@@ -222,10 +222,7 @@ class SupervisorCore : private FrontTable::Owner {
   int asks_ = 0;
   int64_t next_ask_ns_ = 0;
   int64_t next_name_ns_ = 0;
-  bool survey_wanted_ = false;         // as soon as MaySurvey()
-  int survey_failures_ = 0;            // since a reload began
-  uint64_t awaits_survey_ = 0;         // the successor that does; 0: none
-  int64_t survey_by_ns_ = 0;           // and for how long at most
+  SurveySchedule survey_;
   DeviceVerdict verdict_;              // the last one
   std::string last_verdict_ = "none";  // for status
 

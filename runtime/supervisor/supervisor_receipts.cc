@@ -68,9 +68,7 @@ void SupervisorCore::BeginReceipt(uint64_t generation, const std::string& trigge
   const int64_t now = ipc::MonotonicNs();
   draft_.emplace(generation, trigger, now);
   ledger_.ResetPeak();
-  survey_failures_ = 0;
-  awaits_survey_ = 0;
-  WantSurvey();  // before the worker goes: the later it is, the less has changed since
+  survey_.ReloadBegan();  // before the worker goes: the later it is, the less has changed since
   draft_->device_bytes_before = draft_->device_bytes_after = ledger_.BytesInUse();
   draft_->device_bytes_model = ledger_.BytesInUse(generation);
   draft_->device_source = ledger_.source();

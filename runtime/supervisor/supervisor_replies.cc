@@ -157,7 +157,7 @@ void SupervisorCore::OnChannelClosed(uint64_t channel) {
 
 void SupervisorCore::OnImportsChanged() {
   // Who has mapped it has a context since, which must not be taken for the arena later.
-  if (machine_.step() == State::kServing) WantSurvey();
+  if (machine_.step() == State::kServing) survey_.Want();
   const uint64_t old = machine_.old_generation();
   const uint64_t next = machine_.next_generation();
   if (machine_.step() == State::kClosing && fronts_.StillMapping(old) == 0) {

@@ -16,20 +16,18 @@ namespace {
 // worker takes (its context, workspaces) its predecessor had, too, and where a model fills the GPU
 // there is nothing beside it that could ever be free.
 constexpr uint64_t kDeviceMemoryGranuleBytes = uint64_t{2} << 20;
-// How often NVML is asked before a reload goes on without its answer.
-constexpr int kMostSurveys = 3;
 
 }  // namespace
 
 // NVML may hang, and whoever confirms would wait for that: so never where nobody serves.
 bool SupervisorCore::MaySurvey() const {
-  return survey_wanted_ && confirming_ == 0 && machine_.serves() &&
+  return survey_.wanted() && confirming_ == 0 && machine_.serves() &&
          helper_.state() == ConfirmHelper::State::kIdle;
 }
 
 void SupervisorCore::AskForSurvey(int64_t now_ns) {
   if (!MaySurvey()) return;
-  survey_wanted_ = false;
+  survey_.Asked();
   const uint64_t serving = machine_.serving_generation();
   if (const auto device = ledger_.Gpu(serving)) {
     helper_.AskSurvey(serving, *device, config_.reload.helper_timeout, now_ns);
@@ -41,26 +39,20 @@ void SupervisorCore::AskForSurvey(int64_t now_ns) {
 // one before serves meanwhile.
 bool SupervisorCore::AwaitsSurvey(uint64_t successor) {
   const uint64_t serving = machine_.serving_generation();
-  if (machine_.step() != ipc::ServerState::kStaging || survey_failures_ >= kMostSurveys ||
-      !ledger_.Gpu(serving) || ledger_.HasBaseline(serving)) {
-    return false;
-  }
-  if (awaits_survey_ != successor) {
-    awaits_survey_ = successor;
-    survey_by_ns_ =
-        ipc::MonotonicNs() + kMostSurveys * absl::ToInt64Nanoseconds(config_.reload.helper_timeout);
-  }
-  return ipc::MonotonicNs() < survey_by_ns_;
+  const bool needed = machine_.step() == ipc::ServerState::kStaging &&
+                      ledger_.Gpu(serving).has_value() && !ledger_.HasBaseline(serving);
+  return survey_.Awaits(successor, needed, absl::ToInt64Nanoseconds(config_.reload.helper_timeout),
+                        ipc::MonotonicNs());
 }
 
 void SupervisorCore::EndSurveyWait() {
-  if (awaits_survey_ == 0) return;
-  const WorkerHandle* successor = Worker(awaits_survey_);
-  if (successor != nullptr && !AwaitsSurvey(awaits_survey_)) {
-    awaits_survey_ = 0;
+  const uint64_t waiting = survey_.waiting();
+  if (waiting == 0) return;
+  const WorkerHandle* successor = Worker(waiting);
+  if (successor == nullptr) {
+    survey_.Gone();
+  } else if (!AwaitsSurvey(waiting)) {
     Staged(*successor);
-  } else if (successor == nullptr) {
-    awaits_survey_ = 0;
   }
 }
 
@@ -74,10 +66,8 @@ void SupervisorCore::Surveyed(uint64_t generation,
         std::string(status.message()));
   }
   const auto device = ledger_.Gpu(generation);
-  if (!survey.ok()) {
-    // The helper that it hung or died with is replaced.
-    if (++survey_failures_ < kMostSurveys) WantSurvey();
-  }
+  // The helper that it hung or died with is replaced.
+  if (!survey.ok()) survey_.Failed();
   if (!survey.ok() || !device) return;
   for (const uint64_t there : ledger_.OnGpu(*device)) {
     const WorkerHandle* worker = Worker(there);

@@ -274,7 +274,7 @@ absl::Status SupervisorCore::WorkerReady(WorkerHandle& worker, ipc::ControlMessa
   worker.ready = true;
   worker.arena.generation = worker.generation();
   if (draft_) log_->info("Successfully loaded model from subprocess");
-  if (machine_.serves()) WantSurvey();  // `overlap`: both are there now
+  if (machine_.serves()) survey_.Want();  // `overlap`: both are there now
   Push(ReloadEvent::Kind::kWorkerReady, worker.generation());
   return absl::OkStatus();
 }
