@@ -16,20 +16,6 @@ add_custom_target(tsan_tests)
 # DEPENDS are programs that the test starts. SERIAL keeps other tests from running beside it (for tests
 # that count system-wide things). TIMEOUT is per case. The label `tsan` puts a test into the
 # thread-sanitizer run; `gpu` says that it may be skipped where there is no GPU.
-# baton_simgpu_variant(NAME): runs the cases of a test once more, on a simulated GPU, as
-# simgpu/NAME/..., with the label simgpu alone. The tests serve through tests/system/test_server.h.
-function(baton_simgpu_variant name)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
-                       TEST_PREFIX "simgpu/${name}/" TEST_LIST simgpu_${name}_TESTS ${ARGN})
-  set(properties "TIMEOUT 900 LABELS simgpu")
-  string(APPEND properties
-         " ENVIRONMENT [==[${BATON_TEST_ENVIRONMENT};BATON_TEST_DEVICE=simgpu]==]")
-  set(file "${CMAKE_CURRENT_BINARY_DIR}/simgpu_${name}_properties.cmake")
-  file(GENERATE OUTPUT "${file}" CONTENT
-       "if(simgpu_${name}_TESTS)\n  set_tests_properties(\${simgpu_${name}_TESTS} PROPERTIES ${properties})\nendif()\n")
-  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${file}")
-endfunction()
-
 function(baton_test)
   cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;ENV;DEPENDS")
   if(NOT arg_NAME)
@@ -79,5 +65,25 @@ function(baton_test)
   set(file "${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake")
   file(GENERATE OUTPUT "${file}" CONTENT
        "if(${name}_TESTS)\n  set_tests_properties(\${${name}_TESTS} PROPERTIES ${properties})\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${file}")
+endfunction()
+
+# baton_simgpu_variant(NAME [ENV NAME=VALUE...] [SERIAL])
+#
+# Runs the cases of a test once more, on a simulated GPU, as simgpu/NAME/..., with the label simgpu alone.
+# The tests serve through tests/system/test_server.h.
+function(baton_simgpu_variant name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "" "ENV")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
+                       TEST_PREFIX "simgpu/${name}/" TEST_LIST simgpu_${name}_TESTS)
+  set(properties "TIMEOUT 900 LABELS simgpu")
+  string(APPEND properties
+         " ENVIRONMENT [==[${BATON_TEST_ENVIRONMENT};BATON_TEST_DEVICE=simgpu;${arg_ENV}]==]")
+  if(arg_SERIAL)
+    string(APPEND properties " RUN_SERIAL TRUE")
+  endif()
+  set(file "${CMAKE_CURRENT_BINARY_DIR}/simgpu_${name}_properties.cmake")
+  file(GENERATE OUTPUT "${file}" CONTENT
+       "if(simgpu_${name}_TESTS)\n  set_tests_properties(\${simgpu_${name}_TESTS} PROPERTIES ${properties})\nendif()\n")
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${file}")
 endfunction()
