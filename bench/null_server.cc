@@ -53,8 +53,12 @@ absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
   }
   server->directory_ = directory;
   std::ofstream(directory + "/config.yaml")
-      << "name: noop\nloader: native\nfile: " << BATON_NULL_MODEL << "\n";
-  absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch({.directory = directory});
+      << "name: noop\nloader: native\nfile: " << BATON_NULL_MODEL << "\n"
+      << "limits: {device_results: " << kDeviceResultBytes << "}\n";
+  LaunchOptions options;
+  options.directory = directory;
+  options.front.import_device = true;
+  absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch(options);
   if (!front.ok()) return front.status();
   server->front_ = *std::move(front);
   server->worker_pid_ = FindWorker();

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,10 @@ namespace baton::bench {
 
 class NullServer {
  public:
+  // What the model sets aside for results that stay on the device (the host's),
+  // for one channel.
+  static constexpr uint64_t kDeviceResultBytes = 64 * 1024;
+
   // Launches it and pins the worker's serving thread to `worker_cpu`.
   static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu);
   ~NullServer();

@@ -3,6 +3,9 @@
 //   RoundTrip/<bytes>  loan, describe, submit, the worker takes and answers,
 //                      read, release; a model that does nothing; a payload of
 //                      <bytes> that is already in place
+//   RoundTrip/device   the same with 64 bytes, and a result that stays on the
+//                      device, the host's: leased as it is read, returned as it
+//                      is released
 //   PingPongFloor      a bare cache-line ping-pong between two processes
 //
 // Front and worker are pinned to two CPUs, and so is the ping-pong. Samples of
@@ -63,9 +66,11 @@ class PingPongSubject final : public Subject {
 
 class RoundTripSubject final : public Subject {
  public:
-  RoundTripSubject(Channel channel, int64_t bytes) : channel_(std::move(channel)) {
+  RoundTripSubject(Channel channel, int64_t bytes, bool on_device = false)
+      : channel_(std::move(channel)) {
     const TensorSpec input{.name = "x", .dtype = DType::kUInt8, .shape = {bytes}};
-    absl::StatusOr<RequestPlan> plan = channel_.Plan({&input, 1});
+    absl::StatusOr<RequestPlan> plan =
+        on_device ? channel_.PlanOnDevice({&input, 1}) : channel_.Plan({&input, 1});
     if (plan.ok()) plan_ = *plan;
     status_ = plan.status();
   }
@@ -139,18 +144,34 @@ class Experiment {
   bool done_ = false;
 };
 
+ChannelOptions BusyChannel() {
+  ChannelOptions options;
+  // The front owns its core here; both CPUs are busy by design.
+  options.max_spin = absl::Milliseconds(100);
+  return options;
+}
+
 absl::Status AddRoundTrips(Experiment& experiment, Front& front) {
   for (const int64_t bytes : {int64_t{64}, int64_t{4096}, int64_t{1} << 20, int64_t{16} << 20}) {
-    ChannelOptions options;
+    ChannelOptions options = BusyChannel();
     options.request_arena_bytes = 2 * static_cast<uint64_t>(bytes) + (1 << 20);
-    // The front owns its core here; both CPUs are busy by design.
-    options.max_spin = absl::Milliseconds(100);
     absl::StatusOr<Channel> channel = front.OpenChannel(options);
     if (!channel.ok()) return channel.status();
     auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), bytes);
     if (!subject->status().ok()) return subject->status();
     experiment.Add("RoundTrip/" + std::to_string(bytes), std::move(subject));
   }
+  return absl::OkStatus();
+}
+
+absl::Status AddDeviceRoundTrip(Experiment& experiment, Front& front) {
+  ChannelOptions options = BusyChannel();
+  options.device_result_bytes = NullServer::kDeviceResultBytes;
+  absl::StatusOr<Channel> channel = front.OpenChannel(options);
+  if (!channel.ok()) return channel.status();
+  auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), 64, /*on_device=*/true);
+  if (!subject->status().ok()) return subject->status();
+  experiment.Add("RoundTrip/device", std::move(subject));
   return absl::OkStatus();
 }
 
@@ -168,12 +189,14 @@ int Main(int argc, char** argv) {
   }
   if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
   experiment.Add("PingPongFloor", std::make_unique<PingPongSubject>());
-  if (absl::Status status = AddRoundTrips(experiment, (*server)->front()); !status.ok()) {
+  absl::Status status = AddRoundTrips(experiment, (*server)->front());
+  if (status.ok()) status = AddDeviceRoundTrip(experiment, (*server)->front());
+  if (!status.ok()) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
     return 1;
   }
   for (const char* name : {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576",
-                           "RoundTrip/16777216"}) {
+                           "RoundTrip/16777216", "RoundTrip/device"}) {
     benchmark::RegisterBenchmark(
         name, [&experiment, name](benchmark::State& state) { experiment.Report(state, name); })
         ->UseManualTime()
