@@ -4,16 +4,17 @@
 #include <cmath>
 #include <cstring>
 
-// One binary for every x86-64: the loader picks the widest version the CPU has. By levels, not by
-// models: a CPU counts as of a model only if it is that very one, and any newer one would be left
-// with the narrowest version. Not under sanitizers, whose runtime is not up yet when the choice is
-// made.
+// One binary for every x86-64, with a version for what CPUs have. By levels, not by models: a CPU
+// counts as of a model only if it is that very one, and any newer one would be left with the
+// narrowest version. Not under sanitizers, whose runtime is not up yet when the dynamic loader
+// makes the choice.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
-#define BATON_WIDEST_CPU \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define BATON_FOR_X86_LEVELS 1
+#define BATON_AVX2_OR_ANY __attribute__((target_clones("arch=x86-64-v3", "default")))
+#define BATON_AVX512 __attribute__((target("avx512f")))
 #else
-#define BATON_WIDEST_CPU
+#define BATON_AVX2_OR_ANY
 #endif
 
 namespace baton::kernels {
@@ -21,9 +22,55 @@ namespace {
 
 constexpr size_t kRowTile = 4;  // rows that share one pass over the weights
 
-// As many lanes as a row of packed weights is padded to; the compiler splits it
-// into the registers that the CPU has.
+// Four rows of the input with 16 columns of the weights. Columns are the vector lanes, so that no
+// sum is reordered: each output is the same left-to-right sum whatever the width.
+struct Tile {
+  const float* inputs[kRowTile];
+  const float* weights;
+  const float* bias;
+  size_t count;   // of inputs
+  size_t stride;  // floats from one row of the weights to the next
+};
+using Sums = float[kRowTile][kDenseLane];
+using SumTile = void(const Tile& tile, Sums& sums);
+
+// Loops that the compiler makes vectors of: it has the registers for them at every level, where it
+// would keep vectors wider than the level's own in memory.
+BATON_AVX2_OR_ANY
+void SumTileAny(const Tile& tile, Sums& result) {
+  Sums sums;
+  for (auto& sum : sums) std::memcpy(&sum, tile.bias, sizeof(sum));
+  const float* weights = tile.weights;
+  for (size_t in = 0; in < tile.count; ++in, weights += tile.stride) {
+    for (size_t r = 0; r < kRowTile; ++r) {
+      const float input = tile.inputs[r][in];
+      for (size_t lane = 0; lane < kDenseLane; ++lane) sums[r][lane] += input * weights[lane];
+    }
+  }
+  std::memcpy(&result, &sums, sizeof(sums));
+}
+
+#ifdef BATON_FOR_X86_LEVELS
+// One register a row: of loops the compiler makes vectors of half the width here.
 using Lanes __attribute__((vector_size(kDenseLane * sizeof(float)))) = float;
+
+BATON_AVX512
+void SumTileAvx512(const Tile& tile, Sums& result) {
+  Lanes sums[kRowTile];
+  for (Lanes& sum : sums) std::memcpy(&sum, tile.bias, sizeof(Lanes));
+  const float* weights = tile.weights;
+  for (size_t in = 0; in < tile.count; ++in, weights += tile.stride) {
+    Lanes lanes;
+    std::memcpy(&lanes, weights, sizeof(Lanes));
+    for (size_t r = 0; r < kRowTile; ++r) sums[r] += tile.inputs[r][in] * lanes;
+  }
+  std::memcpy(&result, &sums, sizeof(sums));
+}
+
+SumTile* WidestSumTile() { return __builtin_cpu_supports("avx512f") ? SumTileAvx512 : SumTileAny; }
+#else
+SumTile* WidestSumTile() { return SumTileAny; }
+#endif
 
 }  // namespace
 
@@ -36,26 +83,24 @@ void PackWeights(std::span<const float> weights, size_t outputs, size_t inputs,
   }
 }
 
-// Columns are the vector lanes, so that no sum is reordered: each output is
-// the same left-to-right sum whatever the width.
-BATON_WIDEST_CPU
 void MatMulBias(const MatMulBiasArgs& args) {
-  const size_t stride = PaddedColumns(args.outputs);
+  static SumTile* const sum_tile = WidestSumTile();
+  Tile tile = {.inputs = {},
+               .weights = nullptr,
+               .bias = nullptr,
+               .count = args.inputs,
+               .stride = PaddedColumns(args.outputs)};
   for (size_t row = 0; row < args.rows; row += kRowTile) {
     const size_t rows = std::min(kRowTile, args.rows - row);
     // Rows past the end repeat the last one: the inner loop has no branch.
-    const float* inputs[kRowTile];
     for (size_t r = 0; r < kRowTile; ++r) {
-      inputs[r] = args.input + (row + std::min(r, rows - 1)) * args.inputs;
+      tile.inputs[r] = args.input + (row + std::min(r, rows - 1)) * args.inputs;
     }
     for (size_t column = 0; column < args.outputs; column += kDenseLane) {
-      Lanes sums[kRowTile];
-      for (Lanes& sum : sums) std::memcpy(&sum, args.bias + column, sizeof(Lanes));
-      for (size_t in = 0; in < args.inputs; ++in) {
-        Lanes weights;
-        std::memcpy(&weights, args.weights + in * stride + column, sizeof(Lanes));
-        for (size_t r = 0; r < kRowTile; ++r) sums[r] += inputs[r][in] * weights;
-      }
+      tile.weights = args.weights + column;
+      tile.bias = args.bias + column;
+      Sums sums;
+      sum_tile(tile, sums);
       const size_t lanes = std::min(kDenseLane, args.outputs - column);
       for (size_t r = 0; r < rows; ++r) {
         std::memcpy(args.output + (row + r) * args.outputs + column, &sums[r],

@@ -19,7 +19,7 @@ namespace baton::kernels {
 class OpenBlas {
  public:
   // Whether a product of these sizes is left to OpenBLAS: where that was
-  // measured to be no slower (DESIGN.md), and OpenBLAS can count so far.
+  // measured to pay (DESIGN.md), and OpenBLAS can count so far.
   static bool Pays(size_t rows, size_t inputs, size_t outputs);
 
   // Opens libbaton_openblas.so: the one beside the running program, else the
