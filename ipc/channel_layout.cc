@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,21 +14,26 @@ constexpr uint64_t kMaxArenaBytes = kGranuleBytes << 32;
 
 constexpr uint64_t RoundUpToPage(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
-absl::StatusOr<SegmentPlan> Plan(uint32_t ring_entries, uint64_t arena_bytes, uint64_t state_bytes,
-                                 uint64_t entry_bytes) {
+template <typename Entry>
+constexpr uint32_t kMostEntries = std::is_same_v<Entry, CompletionEntry>
+                                      ? CompletionEntries(kMaxRingEntries)
+                                      : kMaxRingEntries;
+
+template <typename Entry, typename State>
+absl::StatusOr<SegmentPlan> Plan(uint32_t ring_entries, uint64_t arena_bytes) {
   if (!std::has_single_bit(ring_entries) || ring_entries < kMinRingEntries ||
-      ring_entries > kMaxRingEntries) {
+      ring_entries > kMostEntries<Entry>) {
     return absl::InvalidArgumentError(absl::StrCat("ring_entries is ", ring_entries,
                                                    ": must be a power of two from ",
-                                                   kMinRingEntries, " to ", kMaxRingEntries));
+                                                   kMinRingEntries, " to ", kMostEntries<Entry>));
   }
   if (arena_bytes == 0 || arena_bytes > kMaxArenaBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("arena_bytes is ", arena_bytes, ": must be from 1 to ", kMaxArenaBytes));
   }
   SegmentPlan plan;
-  plan.ring_offset = sizeof(SegmentHeader) + state_bytes;
-  plan.arena_offset = RoundUpToPage(plan.ring_offset + ring_entries * entry_bytes);
+  plan.ring_offset = sizeof(SegmentHeader) + sizeof(State);
+  plan.arena_offset = RoundUpToPage(plan.ring_offset + ring_entries * sizeof(Entry));
   plan.arena_bytes = RoundUpToGranules(arena_bytes);
   plan.segment_bytes = RoundUpToPage(plan.arena_offset + plan.arena_bytes);
   return plan;
@@ -79,8 +85,7 @@ absl::StatusOr<SegmentView> Read(const std::byte* segment, uint64_t mapped_bytes
   // Copied before it is checked: the peer may change it meanwhile.
   SegmentHeader copy{};
   std::memcpy(static_cast<void*>(&copy), segment, offsetof(SegmentHeader, version));
-  absl::StatusOr<SegmentPlan> plan =
-      Plan(copy.ring_entries, copy.arena_bytes, sizeof(State), sizeof(Entry));
+  absl::StatusOr<SegmentPlan> plan = Plan<Entry, State>(copy.ring_entries, copy.arena_bytes);
   if (!plan.ok()) return plan.status();
   if (copy.entry_bytes != sizeof(Entry) || copy.ring_offset != plan->ring_offset ||
       copy.arena_offset != plan->arena_offset || copy.arena_bytes != plan->arena_bytes ||
@@ -97,11 +102,11 @@ absl::StatusOr<SegmentView> Read(const std::byte* segment, uint64_t mapped_bytes
 }  // namespace
 
 absl::StatusOr<SegmentPlan> PlanSubmissionSegment(uint32_t ring_entries, uint64_t arena_bytes) {
-  return Plan(ring_entries, arena_bytes, sizeof(FrontState), sizeof(SubmissionEntry));
+  return Plan<SubmissionEntry, FrontState>(ring_entries, arena_bytes);
 }
 
 absl::StatusOr<SegmentPlan> PlanCompletionSegment(uint32_t ring_entries, uint64_t arena_bytes) {
-  return Plan(ring_entries, arena_bytes, sizeof(WorkerState), sizeof(CompletionEntry));
+  return Plan<CompletionEntry, WorkerState>(ring_entries, arena_bytes);
 }
 
 void InitSubmissionSegment(std::byte* segment, const SegmentPlan& plan, uint32_t ring_entries,

@@ -76,10 +76,20 @@ static_assert(offsetof(SubmissionEntry, request_granule) == 32);
 static_assert(offsetof(SubmissionEntry, descriptor_bytes) == 48);
 static_assert(offsetof(SubmissionEntry, device_granule) == 56);
 
-enum class RequestKind : uint16_t { kInfer = 1 };
+// kStream: one that has any number of items and of responses, see stream_layout.h;
+// its device_granule is then the granule within the request's block at which its
+// StreamWindow starts, its device_granules the size of that window.
+enum class RequestKind : uint16_t { kInfer = 1, kStream = 2 };
 
 // CompletionEntry::flags: the worker gave the request back without having run it.
 inline constexpr uint16_t kCompletionDropped = 1;
+// The request goes on: it keeps its place and its blocks, and has another
+// completion. (Bit 1 is left free.)
+inline constexpr uint16_t kCompletionMore = 4;
+
+// Entries of the completion ring of a channel: each outstanding place may owe
+// two, one that says kCompletionMore and the last.
+constexpr uint32_t CompletionEntries(uint32_t ring_entries) { return 2 * ring_entries; }
 
 struct CompletionEntry {
   std::atomic<uint64_t> stamp;
@@ -146,8 +156,9 @@ struct SegmentPlan {
   uint64_t arena_bytes = 0;
   uint64_t segment_bytes = 0;
 };
-// `ring_entries` must be a power of two within the limits above, `arena_bytes`
-// is rounded up to whole granules. INVALID_ARGUMENT otherwise.
+// `ring_entries` must be a power of two within the limits above, of the ring of
+// completions up to CompletionEntries(kMaxRingEntries); `arena_bytes` is rounded up to whole
+// granules. INVALID_ARGUMENT otherwise.
 absl::StatusOr<SegmentPlan> PlanSubmissionSegment(uint32_t ring_entries, uint64_t arena_bytes);
 absl::StatusOr<SegmentPlan> PlanCompletionSegment(uint32_t ring_entries, uint64_t arena_bytes);
 

@@ -44,7 +44,7 @@ ChannelCore::ChannelCore(std::shared_ptr<Session> session, const ChannelOptions&
           options.ring_entries, options.first_sequence),
       completions_(reinterpret_cast<const ipc::CompletionEntry*>(completion_.data() +
                                                                  completion_plan.ring_offset),
-                   options.ring_entries, options.first_sequence),
+                   ipc::CompletionEntries(options.ring_entries), options.first_sequence),
       requests_(static_cast<uint32_t>(
                     std::min<uint64_t>(submission_plan.arena_bytes / ipc::kGranuleBytes, ~0u)),
                 options.max_handles),
@@ -85,8 +85,8 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
   absl::StatusOr<ipc::SegmentPlan> submission_plan =
       ipc::PlanSubmissionSegment(options.ring_entries, options.request_arena_bytes);
   if (!submission_plan.ok()) return submission_plan.status();
-  absl::StatusOr<ipc::SegmentPlan> completion_plan =
-      ipc::PlanCompletionSegment(options.ring_entries, options.response_arena_bytes);
+  absl::StatusOr<ipc::SegmentPlan> completion_plan = ipc::PlanCompletionSegment(
+      ipc::CompletionEntries(options.ring_entries), options.response_arena_bytes);
   if (!completion_plan.ok()) return completion_plan.status();
   const ipc::SegmentBacking backing = ToBacking(options.backing);
   absl::StatusOr<ipc::SegmentHandles> submission_handles =
@@ -108,7 +108,8 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
         ipc::Segment::Map(completion_handles->read_write.get(), completion_plan->segment_bytes,
                           ipc::SegmentAccess::kReadWrite);
     if (!writable.ok()) return writable.status();
-    ipc::InitCompletionSegment(writable->data(), *completion_plan, options.ring_entries,
+    ipc::InitCompletionSegment(writable->data(), *completion_plan,
+                               ipc::CompletionEntries(options.ring_entries),
                                options.first_sequence);
   }
   absl::StatusOr<ipc::Segment> completion =
@@ -156,6 +157,7 @@ void ChannelCore::ForgetResults() {
 ChannelCore::~ChannelCore() {
   ForgetResults();
   if (close_late_) session_->CloseChannel(channel_);
+  streams_.Abandon();
   // Answers that nobody asked for.
   for (Slot& slot : slots_) {
     if (slot.layout != nullptr) ResponseLayouts::Release(slot.layout);
@@ -217,9 +219,8 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
         " bytes free now (", free_request_bytes(), " of ", submission_plan_.arena_bytes,
         "): wait for answers, or open the channel with more request_arena_bytes"));
   }
-  const std::optional<ipc::BlockAllocator::Block> response =
-      responses_.Allocate(plan.response_granules);
-  if (!response) {
+  std::optional<ipc::BlockAllocator::Block> response;
+  if (!plan.item && !(response = responses_.Allocate(plan.response_granules))) {
     requests_.Free(*request);
     return absl::ResourceExhaustedError(absl::StrCat(
         "the response arena has no block of ", plan.response_granules * ipc::kGranuleBytes,
@@ -229,7 +230,7 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   std::optional<ipc::BlockAllocator::Block> device;
   if (plan.on_device && !(device = device_.Allocate(plan.device_granules))) {
     requests_.Free(*request);
-    responses_.Free(*response);
+    if (response) responses_.Free(*response);
     return absl::ResourceExhaustedError(absl::StrCat(
         "this channel's device memory has no block of ", plan.device_granules * ipc::kGranuleBytes,
         " bytes free now (", device_.free_granules() * ipc::kGranuleBytes, " of ",
@@ -244,8 +245,11 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   slot.user = User::kLoaned;
   slot.request = *request;
   slot.has_request = true;
-  slot.response = *response;
-  slot.has_response = true;
+  slot.response = response.value_or(ipc::BlockAllocator::Block{});
+  slot.has_response = response.has_value();
+  slot.idempotent = slot.kept = false;
+  slot.places = 1;
+  slot.stream = nullptr;
   slot.device = device.value_or(ipc::BlockAllocator::Block{});
   slot.has_device = device.has_value();
   std::byte* block = RequestBytes(slot.request);
@@ -290,20 +294,25 @@ absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int6
       std::clamp<int64_t>(absl::ToInt64Nanoseconds(options.timeout), 0, kMaxTimeoutNs);
   const int64_t deadline = now + timeout;
   if (absl::Status status = CheckHold(deadline, now); !status.ok()) return status;
+  slots_[index].idempotent = options.idempotent;
+  Enter(index, deadline);
+  return absl::OkStatus();
+}
+
+void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   Slot& slot = slots_[index];
   slot.deadline_ns = deadline;
-  slot.idempotent = options.idempotent;
+  slot.kept = false;
   slot.retried = false;
   slot.withdrawn = false;
   slot.resubmits = 0;
   slot.id = next_serial_++ << kSlotBits | index;
   slot.user = User::kPending;
   slot.outstanding = true;
-  ++in_ring_;
-  ++unfinished_;
+  in_ring_ += slot.places;
+  if (slot.stream == nullptr) ++unfinished_;
   earliest_deadline_ns_ = std::min(earliest_deadline_ns_, deadline);
   Publish(slot);
-  return absl::OkStatus();
 }
 
 void ChannelCore::Publish(Slot& slot) {
@@ -317,10 +326,16 @@ void ChannelCore::Publish(Slot& slot) {
     entry.response_granule = slot.response.granule;
     entry.response_granules = slot.response.granules;
     entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
-    entry.kind = static_cast<uint16_t>(ipc::RequestKind::kInfer);
+    const bool streams = slot.stream != nullptr;
+    entry.kind =
+        static_cast<uint16_t>(streams ? ipc::RequestKind::kStream : ipc::RequestKind::kInfer);
     entry.method = static_cast<uint16_t>(slot.plan->method);
     entry.device_granule = slot.has_device ? slot.device.granule : 0;
     entry.device_granules = slot.has_device ? slot.device.granules : 0;
+    if (streams) {
+      entry.device_granule = slot.plan->window_granule;
+      entry.device_granules = slot.stream->window;
+    }
     BATON_CRASH_POINT("front.entry_filled");
   });
   BATON_CRASH_POINT("front.entry_published");
@@ -371,29 +386,42 @@ void ChannelCore::ReleaseRequest(uint32_t index) {
 
 void ChannelCore::ReleaseResponse(uint32_t index) {
   slots_[index].user = User::kNone;
-  FreeIfDone(index);
+  if (slots_[index].stream != nullptr && !session_->forked()) {
+    streams_.Returned(*slots_[index].stream, index);
+  } else {
+    FreeIfDone(index);
+  }
   DropHandle();
 }
 
-void ChannelCore::FreeRequest(Slot& slot) {
-  for (const uint32_t index : slot.plan->secrets) {
-    const ipc::TensorLayout& secret = slot.plan->layouts[index];
-    ::explicit_bzero(RequestBytes(slot.request) + secret.offset, secret.bytes);
+void ChannelCore::FreeRequestBlock(const PlanRep& plan, const ipc::BlockAllocator::Block& block) {
+  for (const uint32_t index : plan.secrets) {
+    const ipc::TensorLayout& secret = plan.layouts[index];
+    ::explicit_bzero(RequestBytes(block) + secret.offset, secret.bytes);
   }
-  requests_.Free(slot.request);
+  requests_.Free(block);
+}
+
+void ChannelCore::FreeRequest(Slot& slot) {
+  FreeRequestBlock(*slot.plan, slot.request);
   slot.has_request = false;
+}
+
+void ChannelCore::FreeResponse(Slot& slot) {
+  if (slot.has_response) responses_.Free(slot.response);
+  if (slot.has_device) device_.Free(slot.device);
+  slot.has_response = slot.has_device = false;
+  if (slot.arena != nullptr) session_->ReturnLease(std::exchange(slot.arena, nullptr), channel_);
+  if (slot.layout != nullptr) ResponseLayouts::Release(std::exchange(slot.layout, nullptr));
 }
 
 void ChannelCore::FreeIfDone(uint32_t index) {
   Slot& slot = slots_[index];
-  if (slot.outstanding || slot.user != User::kNone) return;
+  if (slot.user != User::kNone) return;
+  // Where the model keeps the inputs, the worker has done with the rest.
+  if (!slot.outstanding || slot.kept) FreeResponse(slot);
+  if (slot.outstanding) return;
   if (slot.has_request) FreeRequest(slot);
-  if (slot.has_response) responses_.Free(slot.response);
-  if (slot.has_device) device_.Free(slot.device);
-  if (slot.arena != nullptr) session_->ReturnLease(std::exchange(slot.arena, nullptr), channel_);
-  slot.has_response = slot.has_device = false;
-  if (slot.layout != nullptr) ResponseLayouts::Release(slot.layout);
-  slot.layout = nullptr;
   slot.next = free_slot_;
   free_slot_ = index;
 }

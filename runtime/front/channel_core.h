@@ -5,15 +5,15 @@
 //
 // A slot is one request from its loan to the end of its response's lease. It
 // has two sides, and is free when both have ended:
-//   ring side   `outstanding` from submit until its completion was read, or
+//   ring side   `outstanding` from submit until its last completion was read, or
 //               its worker was reaped; no block of it is loaned again before
 //   user side   kLoaned -> kPending -> kReady -> kLeased -> kNone
 //               (a Request; waiting; an Outcome to give; a Response)
 // A deadline or a Cancel ends the user side alone.
 //
 // Invariants
-// 1. At most ring_entries slots are outstanding, so both rings always have
-//    room, and a completion always has somewhere to go.
+// 1. Outstanding slots take at most ring_entries places (a stream several), so
+//    both rings always have room, and a completion always has somewhere to go.
 // 2. Whatever is read from the completion segment is copied, then checked;
 //    what cannot be poisons the channel.
 // 3. handles_ counts the user's Channel, Requests and Responses; the core goes
@@ -30,6 +30,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -40,6 +41,7 @@
 #include "ipc/ring.h"
 #include "ipc/segment.h"
 #include "ipc/spin_budget.h"
+#include "runtime/front/front_streams.h"
 #include "runtime/front/response_layouts.h"
 #include "runtime/front/session.h"
 
@@ -48,6 +50,8 @@ namespace baton::internal {
 // A request's shapes, laid out and described. Never changes once made.
 struct PlanRep {
   uint32_t method = 0;
+  bool item = false;            // of a stream of that method
+  uint32_t window_granule = 0;  // of a stream's start: where its window is in the block
   std::vector<TensorSpec> inputs;
   std::vector<ipc::TensorLayout> layouts;
   std::vector<uint32_t> secrets;  // of `layouts`: wiped when the request has ended
@@ -59,6 +63,7 @@ struct PlanRep {
   // Both grow when results turn out to need more than was first loaned.
   mutable uint32_t response_granules = 0;
   mutable uint32_t device_granules = 0;  // 0: results go to the response's block
+  mutable uint32_t chunk_granules = 0;   // of a stream's start: for each response
 };
 
 class ChannelCore {
@@ -71,6 +76,7 @@ class ChannelCore {
 
   absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs,
                                       const PlanOptions& options);
+  absl::StatusOr<const PlanRep*> PlanItem(std::span<const TensorSpec> inputs, uint32_t method);
   absl::StatusOr<const PlanRep*> DefaultPlan();
   absl::StatusOr<uint32_t> Loan(const PlanRep& plan);
 
@@ -104,17 +110,21 @@ class ChannelCore {
   uint64_t generation(uint32_t slot) const { return slots_[slot].generation; }
   uint64_t service_ns(uint32_t slot) const { return slots_[slot].service_ns; }
 
+  FrontStreams& streams() { return streams_; }
   const std::vector<Method>& methods() const { return session_->methods(); }
   uint32_t unfinished() const { return unfinished_; }
   uint64_t free_request_bytes() const { return requests_.free_granules() * ipc::kGranuleBytes; }
   uint64_t free_response_bytes() const { return responses_.free_granules() * ipc::kGranuleBytes; }
 
  private:
+  friend class FrontStreams;
   static constexpr uint32_t kNoSlot = ~0u;
+  static constexpr uint32_t kPollsPerCheck = 64;
   static constexpr uint32_t kSlotBits = 20;
   static constexpr int kMaxResubmits = 3;
 
-  enum class User : uint8_t { kNone, kLoaned, kPending, kReady, kLeased };
+  // The last two are of a stream's responses: see FrontStreams.
+  enum class User : uint8_t { kNone, kLoaned, kPending, kReady, kLeased, kLent, kArrived };
 
   struct Slot {
     uint64_t id = 0;  // serial << kSlotBits | index
@@ -126,9 +136,12 @@ class ChannelCore {
     bool has_device = false;
     bool listed = false;  // goes to ready_ when it ends (not a Call)
     bool idempotent = false;
-    bool retried = false;    // after its worker's death
-    bool withdrawn = false;  // cancelled because of a hold; taken or not, the worker decides
-    uint8_t resubmits = 0;   // with a larger response block
+    bool retried = false;           // after its worker's death
+    bool withdrawn = false;         // cancelled because of a hold; taken or not, the worker decides
+    uint8_t resubmits = 0;          // with a larger response block
+    bool kept = false;              // answered, and the model keeps its inputs
+    uint32_t places = 1;            // of the ring
+    FrontStream* stream = nullptr;  // whose start, or response, this is
     ipc::BlockAllocator::Block request;
     ipc::BlockAllocator::Block response;
     ipc::BlockAllocator::Block device;
@@ -165,12 +178,16 @@ class ChannelCore {
 
   absl::Status CheckUsable() const;
   absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
-                                                    const PlanOptions& options);
+                                                    const PlanOptions& options, bool item);
+  absl::StatusOr<const PlanRep*> FindPlan(std::span<const TensorSpec> inputs,
+                                          const PlanOptions& options, bool item);
   absl::Status MatchInputs(PlanRep& plan) const;
   absl::Status PlanResults(PlanRep& plan) const;
   absl::StatusOr<uint32_t> TryLoan(const PlanRep& plan);
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
+  // From here on it is in the ring.
+  void Enter(uint32_t slot, int64_t deadline_ns);
   void Publish(Slot& slot);
   // Publishes it once more. No worker has to do with the slot now.
   void Republish(Slot& slot);
@@ -179,6 +196,8 @@ class ChannelCore {
   bool ReadCompletions();
   void Complete(const ipc::CompletionEntry& entry);
   void CompleteOk(uint32_t index, const ipc::CompletionEntry& entry);
+  // What the slot's response block holds. False: it cannot be, the channel is broken.
+  bool ReadOutputs(Slot& slot, const ipc::CompletionEntry& entry);
   bool RetryLarger(Slot& slot, const ipc::CompletionEntry& entry);
   // Leases the arena that these results lie in, and points the views there.
   absl::Status LeaseResults(Slot& slot, uint64_t generation);
@@ -186,9 +205,13 @@ class ChannelCore {
   uint32_t UnreadAnswers(uint64_t generation) const;
   void ForgetResults();
   std::string ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const;
+  // `bytes` of text in the slot's response block, as far as they are there.
+  std::string TextAt(const Slot& slot, uint64_t offset, uint64_t bytes) const;
 
   // Gives a request's block back, its secrets overwritten. No worker has to do with it now.
   void FreeRequest(Slot& slot);
+  void FreeRequestBlock(const PlanRep& plan, const ipc::BlockAllocator::Block& block);
+  void FreeResponse(Slot& slot);
 
   // Ends.
   void FinishUser(uint32_t index, absl::Status status);
@@ -212,6 +235,7 @@ class ChannelCore {
   void ServerGone();
   void ExpireBefore(int64_t now);
 
+  bool WaitFor(absl::FunctionRef<bool()> done, int64_t now, int64_t deadline_ns);
   template <typename Done>
   bool WaitUntil(Done&& done, int64_t now, int64_t deadline_ns);
   template <typename Done>
@@ -236,13 +260,14 @@ class ChannelCore {
   ipc::SpinBudget spin_;
   std::vector<std::unique_ptr<ResponseLayouts>> layouts_;  // by method, made when first asked
 
+  FrontStreams streams_{*this};
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<PlanRep>> plans_;
   uint32_t free_slot_ = kNoSlot;
   uint32_t ready_head_ = kNoSlot;
   uint32_t ready_tail_ = kNoSlot;
   uint64_t next_serial_ = 1;
-  uint32_t in_ring_ = 0;     // outstanding slots
+  uint32_t in_ring_ = 0;     // places of outstanding slots
   uint32_t unfinished_ = 0;  // user side pending or ready
   uint32_t handles_ = 0;
   bool closed_ = false;

@@ -1,27 +1,17 @@
 // How requests end: completions, deadlines, dead workers, dead servers.
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
+#include "ipc/worker_sleep.h"
 #include "runtime/front/channel_core.h"
 #include "runtime/front/hold.h"
 
 namespace baton::internal {
 namespace {
-
-constexpr size_t kMaxErrorText = 4096;
-
-// Text from another process, for terminals and logs: without control characters.
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') c = '?';
-  }
-  return text;
-}
 
 // a is before b, wherever sequences wrap.
 bool Before(uint64_t a, uint64_t b) { return static_cast<int64_t>(b - a) > 0; }
@@ -35,7 +25,8 @@ bool ChannelCore::ReadCompletions() {
   ipc::TakenEntry<ipc::CompletionEntry> entry;
   bool any = false;
   // A broken worker could go on publishing for ever: one lap at a time.
-  for (uint32_t i = 0; i < options_.ring_entries && completions_.TryTake(&entry); ++i) {
+  for (uint32_t i = 0;
+       i < ipc::CompletionEntries(options_.ring_entries) && completions_.TryTake(&entry); ++i) {
     any = true;
     Complete(*entry.operator->());
     if (!broken_.ok()) return true;
@@ -61,11 +52,21 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
     Poison("it answered with a status that does not exist");
     return;
   }
+  const auto at = static_cast<uint32_t>(index);
+  if (slot.stream != nullptr) {
+    streams_.Complete(*slot.stream, entry);
+    return;
+  }
+  const bool more = (entry.flags & ipc::kCompletionMore) != 0;
+  if (slot.kept) {  // its inputs are free now, that is all
+    more ? Poison("it answered a request twice") : EndRing(at);
+    return;
+  }
+  slot.kept = more;
   slot.generation = entry.generation;
   slot.service_ns = entry.service_ns;
-  const auto at = static_cast<uint32_t>(index);
   if (slot.user != User::kPending) {  // expired or cancelled meanwhile
-    EndRing(at);
+    if (!more) EndRing(at);
     return;
   }
   if (code == absl::StatusCode::kOk) {
@@ -79,146 +80,17 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
   if (dropped && code == absl::StatusCode::kCancelled && slot.withdrawn) {
     status = std::move(slot.status);
   }
-  EndRing(at);
+  if (!more) EndRing(at);
   FinishUser(at, std::move(status));
 }
 
 void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) {
   Slot& slot = slots_[index];
-  const uint64_t block_bytes = slot.response.granules * ipc::kGranuleBytes;
-  if (entry.descriptor_bytes > block_bytes || entry.descriptor_bytes > ipc::kMaxDescriptorBytes) {
-    Poison("a response's description is larger than its block");
-    return;
-  }
-  const std::byte* block = ResponseBytes(slot.response);
-  const uint32_t method = slot.plan->method;
-  std::unique_ptr<ResponseLayouts>& layouts = layouts_[method];
-  if (layouts == nullptr) {
-    layouts = std::make_unique<ResponseLayouts>(methods()[method].signature);
-  }
-  absl::StatusOr<ResponseLayout*> layout =
-      layouts->Get(entry.generation, entry.descriptor_token, {block, entry.descriptor_bytes},
-                   block_bytes, slot.has_device ? slot.device.granules * ipc::kGranuleBytes : 0);
-  if (!layout.ok()) {
-    Poison(Printable(std::string(layout.status().message())));
-    return;
-  }
-  slot.layout = *layout;
-  const size_t count = (*layout)->order.size();
-  slot.views.resize(count);
-  for (size_t i = 0; i < count; ++i) {
-    const ipc::TensorLayout& tensor = (*layout)->tensors[(*layout)->order[i]];
-    slot.views[i] = {.name = tensor.name,
-                     .dtype = tensor.dtype,
-                     .shape = tensor.shape,
-                     .bytes = {block + tensor.offset, tensor.on_device ? 0 : tensor.bytes},
-                     .device_address = 0};
-  }
+  if (!ReadOutputs(slot, entry)) return;
   absl::Status status;
   if (slot.has_device) status = LeaseResults(slot, entry.generation);
-  EndRing(index);
+  if (!slot.kept) EndRing(index);
   FinishUser(index, std::move(status));
-}
-
-absl::Status ChannelCore::LeaseResults(Slot& slot, uint64_t generation) {
-  slot.arena = session_->LeaseResult(channel_, generation);
-  const uint64_t start = slice_offset_ + slot.device.granule * ipc::kGranuleBytes;
-  const uint64_t end = start + slot.device.granules * ipc::kGranuleBytes;
-  if (slot.arena == nullptr || end > slot.arena->size_bytes()) {
-    slot.views.clear();
-    return absl::AbortedError(absl::StrCat(
-        "the results lie in device memory of generation ", generation,
-        " that is not mapped here: this front was too late to map it, or could not. Send the "
-        "request again if that does no harm"));
-  }
-  const std::span<const std::byte> bytes = slot.arena->bytes();
-  for (size_t i = 0; i < slot.views.size(); ++i) {
-    const ipc::TensorLayout& tensor = slot.layout->tensors[slot.layout->order[i]];
-    if (!tensor.on_device) continue;
-    const uint64_t at = start + tensor.offset;
-    if (!bytes.empty()) {
-      slot.views[i].bytes = bytes.subspan(at, tensor.bytes);
-    } else {
-      slot.views[i].bytes = {};
-      slot.views[i].device_address = slot.arena->device_address() + at;
-      slot.views[i].device_ordinal = slot.arena->device_ordinal();
-    }
-  }
-  return absl::OkStatus();
-}
-
-uint32_t ChannelCore::UnreadAnswers(uint64_t generation) const {
-  const ipc::WorkerState& worker = worker_state();
-  const uint64_t read = front_state().completions_read.load(std::memory_order_acquire);
-  const auto* entries = reinterpret_cast<const ipc::CompletionEntry*>(completion_.data() +
-                                                                      completion_plan_.ring_offset);
-  uint64_t published = ipc::FindPublished(entries, options_.ring_entries, read);
-  // What a later generation has answered since is not this one's. SYNC: generation_resumed
-  const uint64_t resumed = worker.resume_generation.load(std::memory_order_acquire);
-  const uint64_t boundary = worker.resume_published.load(std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_acquire);
-  const bool settled = worker.resume_generation.load(std::memory_order_relaxed) == resumed;
-  if (settled && resumed > generation && Before(boundary, published)) published = boundary;
-  return Before(read, published) ? static_cast<uint32_t>(published - read) : 0;
-}
-
-bool ChannelCore::RetryLarger(Slot& slot, const ipc::CompletionEntry& entry) {
-  const uint64_t needed = entry.needed_bytes;
-  const uint64_t needed_there = slot.has_device ? entry.needed_device_bytes : 0;
-  const uint64_t had = slot.response.granules * ipc::kGranuleBytes;
-  const uint64_t had_there = slot.has_device ? slot.device.granules * ipc::kGranuleBytes : 0;
-  if ((needed <= had && needed_there <= had_there) || needed > completion_plan_.arena_bytes ||
-      needed_there > options_.device_result_bytes || slot.resubmits >= kMaxResubmits) {
-    return false;
-  }
-  // Where there is no larger one the slot is left without; ErrorText copes.
-  const auto enlarge = [](ipc::BlockAllocator& blocks, ipc::BlockAllocator::Block& block, bool& has,
-                          uint64_t bytes) {
-    if (bytes <= block.granules * ipc::kGranuleBytes) return true;
-    blocks.Free(block);
-    const auto larger =
-        blocks.Allocate(static_cast<uint32_t>(ipc::RoundUpToGranules(bytes) / ipc::kGranuleBytes));
-    has = larger.has_value();
-    if (has) block = *larger;
-    return has;
-  };
-  if (!enlarge(responses_, slot.response, slot.has_response, needed)) return false;
-  if (slot.has_device && !enlarge(device_, slot.device, slot.has_device, needed_there)) {
-    return false;
-  }
-  // The next request of these shapes starts with what this one needed.
-  const PlanRep& plan = *slot.plan;
-  plan.response_granules = std::max(plan.response_granules, slot.response.granules);
-  if (slot.has_device) plan.device_granules = std::max(plan.device_granules, slot.device.granules);
-  ++slot.resubmits;
-  Republish(slot);
-  return true;
-}
-
-std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const {
-  if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
-      entry.needed_device_bytes > 0) {
-    return absl::StrCat("the results need a block of ", entry.needed_device_bytes,
-                        " bytes on the device, which this channel's slice of ",
-                        options_.device_result_bytes, " bytes (",
-                        device_.free_granules() * ipc::kGranuleBytes,
-                        " free) cannot give: release responses, or open the channel with more "
-                        "device_result_bytes");
-  }
-  if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
-      entry.needed_bytes > 0) {
-    return absl::StrCat("the results need a block of ", entry.needed_bytes,
-                        " bytes, which this channel's response arena of ",
-                        completion_plan_.arena_bytes, " bytes (", free_response_bytes(),
-                        " free) cannot give: release responses, or open the channel with more "
-                        "response_arena_bytes");
-  }
-  if (!slot.has_response) return "";
-  const size_t bytes = std::min<size_t>(
-      {entry.descriptor_bytes, kMaxErrorText, slot.response.granules * ipc::kGranuleBytes});
-  std::string text(bytes, '\0');
-  std::memcpy(text.data(), ResponseBytes(slot.response), bytes);
-  return Printable(std::move(text));
 }
 
 // ---- Ends --------------------------------------------------------------------------------------
@@ -226,6 +98,10 @@ std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry&
 void ChannelCore::FinishUser(uint32_t index, absl::Status status) {
   Slot& slot = slots_[index];
   slot.user = User::kReady;
+  if (slot.stream != nullptr) {
+    streams_.Finish(*slot.stream, std::move(status));
+    return;
+  }
   slot.status = std::move(status);
   if (!slot.listed) return;
   slot.next = kNoSlot;
@@ -253,8 +129,10 @@ uint32_t ChannelCore::PopReady() {
 void ChannelCore::EndRing(uint32_t index) {
   Slot& slot = slots_[index];
   slot.outstanding = false;
-  --in_ring_;
+  slot.kept = false;
+  in_ring_ -= slot.places;
   if (slot.has_request) FreeRequest(slot);
+  if (slot.stream != nullptr) streams_.RingEnded(*slot.stream);
   FreeIfDone(index);
 }
 
@@ -265,6 +143,10 @@ void ChannelCore::Detach(Slot& slot) {
   header->cancelled.store(1, std::memory_order_release);
   std::atomic<uint64_t>& count = front_state().cancellations;
   count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  // A stream may wait for its caller. A request that waits is found in the ring.
+  if (slot.stream != nullptr) {
+    ipc::WakeWorkerIfSleeping(session_->worker_page().sleeping, session_->doorbell_fd());
+  }
 }
 
 absl::Status ChannelCore::TakeOutcome(uint32_t index) {
@@ -352,7 +234,7 @@ void ChannelCore::WithdrawForHold(int64_t now) {
   // Changing right now: its next epoch wakes who sleeps, and is looked at then.
   if (page.epoch.load(std::memory_order_acquire) != epoch) return;
   hold_epoch_ = epoch;
-  if (!hold || unfinished_ == 0) return;
+  if (!hold || (unfinished_ == 0 && streams_.empty())) return;
   // What was started before this is left alone. SYNC: request_taken
   uint64_t taken = worker_state().taken.load(std::memory_order_acquire);
   bool any = false;

@@ -58,7 +58,7 @@ absl::Status ChannelCore::PlanResults(PlanRep& plan) const {
 // Whether they are what the method takes, and which of them are secret.
 absl::Status ChannelCore::MatchInputs(PlanRep& plan) const {
   const std::vector<TensorSpec> specs =
-      InputsOf(methods()[plan.method].signature, /*streamed=*/false);
+      InputsOf(methods()[plan.method].signature, /*streamed=*/plan.item);
   absl::StatusOr<std::vector<uint32_t>> order = ipc::MatchSpecs(specs, plan.layouts);
   if (!order.ok()) return order.status();
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -70,8 +70,10 @@ absl::Status ChannelCore::MatchInputs(PlanRep& plan) const {
 }
 
 absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const TensorSpec> inputs,
-                                                               const PlanOptions& options) {
+                                                               const PlanOptions& options,
+                                                               bool item) {
   auto plan = std::make_unique<PlanRep>();
+  plan->item = item;
   plan->method = options.method;
   plan->on_device = options.results_on_device;
   plan->inputs.assign(inputs.begin(), inputs.end());
@@ -105,9 +107,21 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
                                                    " bytes, the server allows ", limit,
                                                    " (limits.max_request_bytes)"));
   }
+  const bool streams = methods()[plan->method].streams() && !item;
+  if (streams) {
+    plan->window_granule = static_cast<uint32_t>(at / ipc::kGranuleBytes);
+    at += sizeof(ipc::StreamWindow);
+    if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
+  }
   plan->request_granules = static_cast<uint32_t>(at / ipc::kGranuleBytes);
 
-  if (absl::Status status = PlanResults(*plan); !status.ok()) return status;
+  if (absl::Status status = item ? absl::OkStatus() : PlanResults(*plan); !status.ok()) {
+    return status;
+  }
+  if (streams) {
+    plan->chunk_granules = plan->response_granules;
+    plan->response_granules = ipc::kStreamEndBytes / ipc::kGranuleBytes;
+  }
   absl::StatusOr<ipc::DescriptorBytes> descriptor = ipc::EncodeRequest(plan->layouts);
   if (!descriptor.ok()) return descriptor.status();
   plan->descriptor = *std::move(descriptor);
@@ -116,6 +130,19 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
 
 absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
                                                  const PlanOptions& options) {
+  return FindPlan(inputs, options, /*item=*/false);
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::PlanItem(std::span<const TensorSpec> inputs,
+                                                     uint32_t method) {
+  if (method >= methods().size() || !methods()[method].streams_inputs) {
+    return absl::InvalidArgumentError("the stream's method takes no items");
+  }
+  return FindPlan(inputs, {.method = method}, /*item=*/true);
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::FindPlan(std::span<const TensorSpec> inputs,
+                                                     const PlanOptions& options, bool item) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (options.results_on_device && options_.device_result_bytes == 0) {
     return absl::FailedPreconditionError(
@@ -125,8 +152,12 @@ absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inp
     return absl::InvalidArgumentError(absl::StrCat("the model has no method ", options.method,
                                                    ": it has ", methods().size(), ", from 0"));
   }
+  if (options.results_on_device && methods()[options.method].streams()) {
+    return absl::InvalidArgumentError("the responses of a stream lie on the host");
+  }
   for (const std::unique_ptr<PlanRep>& plan : plans_) {
-    if (plan->method == options.method && plan->asked_response_bytes == options.response_bytes &&
+    if (plan->method == options.method && plan->item == item &&
+        plan->asked_response_bytes == options.response_bytes &&
         plan->on_device == options.results_on_device &&
         std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
       return plan.get();
@@ -137,7 +168,7 @@ absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inp
         absl::StrCat("this channel has ", ipc::kMaxPlans,
                      " plans already: use fewer different shapes, or another channel"));
   }
-  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, options);
+  absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, options, item);
   if (!plan.ok()) return plan.status();
   (*plan)->token = plans_.size() + 1;
   plans_.push_back(*std::move(plan));

@@ -9,7 +9,6 @@ namespace baton::internal {
 namespace {
 
 constexpr int kSpinsPerClock = 32;
-constexpr uint32_t kPollsPerCheck = 64;
 constexpr int64_t kLongestSleepNs = 1'000'000'000;
 
 }  // namespace
@@ -70,6 +69,10 @@ bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
   }
 }
 
+bool ChannelCore::WaitFor(absl::FunctionRef<bool()> done, int64_t now, int64_t deadline_ns) {
+  return WaitUntil(done, now, deadline_ns);
+}
+
 absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
                                            bool* accepted) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
@@ -119,7 +122,7 @@ bool ChannelCore::Arm() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   ReadCompletions();
   CheckRest(ipc::MonotonicNs());
-  armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok();
+  armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok() && !streams_.AnyReady();
   if (!armed_) front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
   return !armed_;
 }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -14,95 +13,75 @@
 #include "ipc/channel_layout.h"
 #include "ipc/crash_point.h"
 #include "ipc/descriptor.h"
-#include "ipc/eventfd.h"
 #include "ipc/futex.h"
 #include "ipc/ring.h"
 #include "ipc/segment.h"
 #include "runtime/worker/answer.h"
+#include "runtime/worker/channel_memory.h"
+#include "runtime/worker/completion_writer.h"
+#include "runtime/worker/kept_inputs.h"
 #include "runtime/worker/known_requests.h"
+#include "runtime/worker/page_counter.h"
 #include "runtime/worker/response_writer.h"
 #include "runtime/worker/served_methods.h"
+#include "runtime/worker/served_stream.h"
 #include "spdlog/spdlog.h"
 
 namespace baton::runtime {
 namespace {
 
-using ipc::CompletionEntry;
 using ipc::SubmissionEntry;
 using SubmissionTaken = ipc::TakenEntry<SubmissionEntry>;
 
-constexpr size_t kMaxErrorBytes = 4096;
-
-void Bump(std::atomic<uint64_t>& counter) {
-  // One writer: no read-modify-write needed. Relaxed: a statistic.
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-}
-
 class ChannelServerImpl final : public ChannelServer {
  public:
-  ChannelServerImpl(uint64_t channel, const Descriptors& descriptors, ipc::Segment submission,
-                    const ipc::SegmentView& submission_view, ipc::Segment completion,
-                    const ipc::SegmentView& completion_view, ipc::UniqueFd event)
+  ChannelServerImpl(uint64_t channel, const Descriptors& descriptors, ChannelMemory memory)
       : channel_(channel),
         slice_offset_(descriptors.device_offset),
         slice_bytes_(descriptors.device_bytes),
-        submission_(std::move(submission)),
-        completion_(std::move(completion)),
-        submission_view_(submission_view),
-        completion_view_(completion_view),
-        event_(std::move(event)) {}
+        memory_(std::move(memory)) {}
+  ~ChannelServerImpl() override;
 
   uint64_t channel() const override { return channel_; }
   absl::Status Begin(uint64_t generation) override;
   bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
   void UseDevice(const ChannelDevice& device) override;
+  void Join(ServingHost& host) override;
+  void ReleaseInputs() override;
+  bool StepStreams(ipc::WorkerPage& page) override;
+  bool StreamsHaveWork() const override;
+  void EndStreams(const absl::Status& why, ipc::WorkerPage& page) override;
 
  private:
-  const ipc::FrontState& front() const {
-    return *reinterpret_cast<const ipc::FrontState*>(submission_.data() +
-                                                     sizeof(ipc::SegmentHeader));
-  }
-  ipc::WorkerState& worker() const {
-    return *reinterpret_cast<ipc::WorkerState*>(completion_.data() + sizeof(ipc::SegmentHeader));
-  }
-  const SubmissionEntry* submission_entries() const {
-    return reinterpret_cast<const SubmissionEntry*>(submission_.data() +
-                                                    submission_view_.plan.ring_offset);
-  }
-  CompletionEntry* completion_entries() const {
-    return reinterpret_cast<CompletionEntry*>(completion_.data() +
-                                              completion_view_.plan.ring_offset);
-  }
-
-  std::optional<std::span<const std::byte>> RequestBlock(const SubmissionEntry& entry) const;
-  std::span<std::byte> ResponseBlock(const SubmissionEntry& entry) const;
   absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
   Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
-                 int64_t now);
+                 loader::CallContext& call, int64_t now);
   Answer Run(const KnownRequest& request, ServedMethod& method, std::span<std::byte> response,
-             const ResponseWriter::DeviceBlock& device, loader::Model& model);
-  void Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns);
-  void WakeFront();
+             const ResponseWriter::DeviceBlock& device, loader::Model& model,
+             loader::CallContext& call);
+  std::optional<Answer> StartStream(const SubmissionEntry& entry, uint64_t sequence,
+                                    loader::Model& model, ipc::WorkerPage& page, int64_t now);
+  absl::StatusOr<std::span<const std::byte>> Admit(const SubmissionEntry& entry, uint64_t sequence,
+                                                   int64_t now, bool* dropped);
+  void ForgetEndedStreams();
 
   const uint64_t channel_;
   const uint64_t slice_offset_;
   const uint64_t slice_bytes_;
-  ipc::Segment submission_;
-  ipc::Segment completion_;
+  ChannelMemory memory_;
   ChannelDevice device_;
   std::unique_ptr<ipc::HostRegistration> registrations_[2];
-  const ipc::SegmentView submission_view_;
-  const ipc::SegmentView completion_view_;
-  ipc::UniqueFd event_;
+  ServingHost* host_ = nullptr;
 
   bool begun_ = false;
-  uint64_t generation_ = 0;
   ipc::RingConsumer<SubmissionEntry> submissions_;
-  ipc::RingProducer<CompletionEntry> completions_;
+  CompletionWriter completions_{memory_};
   ServedMethods methods_;
   KnownRequests known_;
+  KeptInputs kept_;
+  std::vector<std::unique_ptr<ServedStream>> streams_;
   uint64_t cancellations_seen_ = 0;
   uint64_t check_cancelled_until_ = 0;
   bool check_cancelled_ = false;
@@ -113,8 +92,7 @@ void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
   device_ = use;
   ipc::Device* const device = use.device;
   if (device == nullptr) return;
-  const std::span<const std::byte> memory[] = {{submission_.data(), submission_.bytes()},
-                                               {completion_.data(), completion_.bytes()}};
+  const std::span<const std::byte> memory[] = {memory_.submission(), memory_.completion()};
   for (size_t i = 0; i < 2; ++i) {
     auto registered = device->RegisterHostMemory(memory[i], /*writable=*/i == 1);
     if (registered.ok()) {
@@ -127,38 +105,38 @@ void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
 }
 
 absl::Status ChannelServerImpl::Begin(uint64_t generation) {
-  ipc::WorkerState& state = worker();
-  const uint64_t entries = submission_view_.ring_entries;
+  ipc::WorkerState& state = memory_.worker();
+  const uint64_t entries = memory_.submission_slots();
   // SYNC: request_taken. The worker that stored it has been reaped.
   const uint64_t taken = state.taken.load(std::memory_order_acquire);
   const uint64_t at_taken =
-      submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
+      memory_.submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
   const uint64_t last = taken - 1;
   const uint64_t at_last =
-      submission_entries()[last & (entries - 1)].stamp.load(std::memory_order_acquire);
+      memory_.submission_entries()[last & (entries - 1)].stamp.load(std::memory_order_acquire);
   if ((at_taken != taken && at_taken != taken - entries) ||
       (at_last != last && at_last != last + entries)) {
     return absl::DataLossError(absl::StrCat("channel ", channel_,
                                             ": the worker before left an impossible position (",
                                             taken, "); the front has to open a new channel"));
   }
-  const uint64_t slots = completion_view_.ring_entries;
-  const uint64_t published = ipc::FindPublished(completion_entries(), completion_view_.ring_entries,
-                                                state.published.load(std::memory_order_acquire));
+  const uint64_t slots = memory_.completion_slots();
+  const uint64_t published =
+      ipc::FindPublished(memory_.completion_entries(), memory_.completion_slots(),
+                         state.published.load(std::memory_order_acquire));
   const uint64_t at_published =
-      completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
+      memory_.completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
   const uint64_t at_previous =
-      completion_entries()[(published - 1) & (slots - 1)].stamp.load(std::memory_order_acquire);
+      memory_.completion_entries()[(published - 1) & (slots - 1)].stamp.load(
+          std::memory_order_acquire);
   if (at_published != published - slots || at_previous != published - 1) {
     return absl::DataLossError(absl::StrCat("channel ", channel_,
                                             ": the worker before left completions that cannot be (",
                                             published, "); the front has to open a new channel"));
   }
-  generation_ = generation;
-  submissions_ = ipc::RingConsumer<SubmissionEntry>(submission_entries(),
-                                                    submission_view_.ring_entries, taken);
-  completions_ = ipc::RingProducer<CompletionEntry>(completion_entries(),
-                                                    completion_view_.ring_entries, published);
+  submissions_ = ipc::RingConsumer<SubmissionEntry>(memory_.submission_entries(),
+                                                    memory_.submission_slots(), taken);
+  completions_.Begin(generation, published);
   state.published.store(published, std::memory_order_relaxed);
 
   // SYNC: generation_resumed. 0 marks the record as being written; a kill in
@@ -174,17 +152,18 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   // Requests cancelled before this worker looked are in the ring already.
   check_cancelled_ = true;
   check_cancelled_until_ = taken + entries;
-  cancellations_seen_ = front().cancellations.load(std::memory_order_acquire);
+  cancellations_seen_ = memory_.front().cancellations.load(std::memory_order_acquire);
   return absl::OkStatus();
 }
 
 bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
   SubmissionTaken taken;
+  if (kept_.count() > 0) ReleaseInputs();
   const uint64_t sequence = submissions_.next();
   if (!begun_ || !submissions_.TryTake(&taken)) return false;
   BATON_CRASH_POINT("worker.entry_read");
   // SYNC: request_taken. From here on the request counts as started.
-  worker().taken.store(submissions_.next(), std::memory_order_release);
+  memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
   // SYNC: request_cancelled. A front that gives up without asking anybody sees
   // `taken`, or is seen by the look at `cancellations` below.
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -196,38 +175,33 @@ bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
   page.busy_deadline_ns.store(entry.deadline_ns, std::memory_order_relaxed);
   page.busy_since_ns.store(start, std::memory_order_relaxed);
 
-  Answer answer = Execute(entry, sequence, model, start);
+  const bool is_stream = entry.kind == static_cast<uint16_t>(ipc::RequestKind::kStream);
+  KeptInputs::Call call(kept_, entry.request_id);
+  std::optional<Answer> answer;
+  if (is_stream) {
+    answer = StartStream(entry, sequence, model, page, start);
+  } else {
+    answer = Execute(entry, sequence, model, call, start);
+  }
 
   const int64_t end = ipc::MonotonicNs();
-  BATON_CRASH_POINT("worker.answer_written");
-  Publish(entry, answer, static_cast<uint64_t>(std::max<int64_t>(end - start, 0)));
-  BATON_CRASH_POINT("worker.completion_published");
-  WakeFront();
-  Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
+  if (answer) {
+    BATON_CRASH_POINT("worker.answer_written");
+    std::span<std::byte> text =
+        memory_.ResponseBlock(entry.response_granule, entry.response_granules);
+    if (is_stream) text = text.subspan(std::min(text.size(), sizeof(ipc::StreamProgress)));
+    completions_.Publish({.request_id = entry.request_id,
+                          .text = text,
+                          .service_ns = static_cast<uint64_t>(std::max<int64_t>(end - start, 0)),
+                          .more = call.Answered()},
+                         *answer);
+    BATON_CRASH_POINT("worker.completion_published");
+    memory_.WakeFront();
+    Bump(answer->dropped ? page.expired : answer->status.ok() ? page.completed : page.failed);
+  }
   page.busy_since_ns.store(0, std::memory_order_relaxed);
   page.heartbeat_ns.store(end, std::memory_order_relaxed);
   return true;
-}
-
-std::optional<std::span<const std::byte>> ChannelServerImpl::RequestBlock(
-    const SubmissionEntry& entry) const {
-  const uint64_t end = uint64_t{entry.request_granule} + entry.request_granules;
-  if (end > submission_view_.plan.arena_bytes / ipc::kGranuleBytes) return std::nullopt;
-  const uint64_t bytes = entry.request_granules * ipc::kGranuleBytes;
-  if (ipc::kBlockHeaderBytes + uint64_t{entry.descriptor_bytes} > bytes) return std::nullopt;
-  return std::span<const std::byte>(submission_.data() + submission_view_.plan.arena_offset +
-                                        entry.request_granule * ipc::kGranuleBytes,
-                                    bytes);
-}
-
-// An empty block where the entry's is not inside the arena: nothing is
-// written then, the answer has no text.
-std::span<std::byte> ChannelServerImpl::ResponseBlock(const SubmissionEntry& entry) const {
-  const uint64_t end = uint64_t{entry.response_granule} + entry.response_granules;
-  if (end > completion_view_.plan.arena_bytes / ipc::kGranuleBytes) return {};
-  return {completion_.data() + completion_view_.plan.arena_offset +
-              entry.response_granule * ipc::kGranuleBytes,
-          entry.response_granules * ipc::kGranuleBytes};
 }
 
 // Where the results go on the device; nowhere when the entry names nothing.
@@ -252,13 +226,13 @@ absl::StatusOr<ResponseWriter::DeviceBlock> ChannelServerImpl::DeviceBlock(
 }
 
 bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> block) {
-  const uint64_t cancellations = front().cancellations.load(std::memory_order_acquire);
+  const uint64_t cancellations = memory_.front().cancellations.load(std::memory_order_acquire);
   if (cancellations != cancellations_seen_) {
     cancellations_seen_ = cancellations;
     check_cancelled_ = true;
     // Whatever may have been cancelled was submitted before; no more than a
     // ring of requests is outstanding.
-    check_cancelled_until_ = sequence + submission_view_.ring_entries;
+    check_cancelled_until_ = sequence + memory_.submission_slots();
   }
   if (!check_cancelled_) return false;
   if (static_cast<int64_t>(sequence - check_cancelled_until_) > 0) {
@@ -269,18 +243,33 @@ bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> 
   return header->cancelled.load(std::memory_order_acquire) != 0;
 }
 
-Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
-                                  loader::Model& model, int64_t now) {
-  const std::optional<std::span<const std::byte>> block = RequestBlock(entry);
-  if (!block || entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer)) {
-    return Answer::Refusal(absl::InvalidArgumentError(
-        "the request's block is outside its arena, or its kind is unknown"));
+// The block of a request that may be started; why not, where it may not.
+absl::StatusOr<std::span<const std::byte>> ChannelServerImpl::Admit(const SubmissionEntry& entry,
+                                                                    uint64_t sequence, int64_t now,
+                                                                    bool* dropped) {
+  const std::optional<std::span<const std::byte>> block =
+      memory_.RequestBlock(entry.request_granule, entry.request_granules);
+  const auto kind = static_cast<ipc::RequestKind>(entry.kind);
+  const bool known = kind == ipc::RequestKind::kInfer || kind == ipc::RequestKind::kStream;
+  if (!block || block->size() < ipc::kBlockHeaderBytes || !known) {
+    return absl::InvalidArgumentError(
+        "the request's block is outside its arena, or its kind is unknown");
   }
+  *dropped = true;
   if (entry.deadline_ns != 0 && now >= entry.deadline_ns) {
-    return Answer::Dropped(absl::DeadlineExceededError("its deadline passed while it waited"));
+    return absl::DeadlineExceededError("its deadline passed while it waited");
   }
-  if (Cancelled(sequence, *block)) {
-    return Answer::Dropped(absl::CancelledError("cancelled while it waited"));
+  if (Cancelled(sequence, *block)) return absl::CancelledError("cancelled while it waited");
+  *dropped = false;
+  return *block;
+}
+
+Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
+                                  loader::Model& model, loader::CallContext& call, int64_t now) {
+  bool dropped = false;
+  const absl::StatusOr<std::span<const std::byte>> block = Admit(entry, sequence, now, &dropped);
+  if (!block.ok()) {
+    return dropped ? Answer::Dropped(block.status()) : Answer::Refusal(block.status());
   }
   ServedMethod* const method = methods_.Get(model, entry.method);
   if (method == nullptr || method->streams()) {
@@ -295,18 +284,20 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
   const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
   if (!device.ok()) return Answer::Refusal(device.status());
   (*request)->Show(*block);
-  return Run(**request, *method, ResponseBlock(entry), *device, model);
+  return Run(**request, *method,
+             memory_.ResponseBlock(entry.response_granule, entry.response_granules), *device, model,
+             call);
 }
 
 Answer ChannelServerImpl::Run(const KnownRequest& request, ServedMethod& method,
                               std::span<std::byte> response,
-                              const ResponseWriter::DeviceBlock& device, loader::Model& model) {
+                              const ResponseWriter::DeviceBlock& device, loader::Model& model,
+                              loader::CallContext& call) {
   ResponseWriter& writer = *method.writer;
   writer.Begin(response, device);
   Answer answer;
   try {
     if (methods_.named()) {
-      loader::CallContext call;
       answer.status = model.RunMethod(method.index, call, request.inputs, writer);
     } else {
       answer.status = model.Run(request.inputs, writer);
@@ -336,45 +327,76 @@ Answer ChannelServerImpl::Run(const KnownRequest& request, ServedMethod& method,
   return answer;
 }
 
-void ChannelServerImpl::Publish(const SubmissionEntry& entry, Answer& answer, uint64_t service_ns) {
-  uint32_t descriptor_bytes = answer.description.bytes;
-  if (!answer.status.ok()) {
-    const std::span<std::byte> block = ResponseBlock(entry);
-    const auto text = answer.status.message();
-    descriptor_bytes = static_cast<uint32_t>(std::min({text.size(), block.size(), kMaxErrorBytes}));
-    if (descriptor_bytes > 0) std::memcpy(block.data(), text.data(), descriptor_bytes);
+// ---- Streams, kept inputs ----------------------------------------------------------------------
+
+std::optional<Answer> ChannelServerImpl::StartStream(const SubmissionEntry& entry,
+                                                     uint64_t sequence, loader::Model& model,
+                                                     ipc::WorkerPage& page, int64_t now) {
+  bool dropped = false;
+  const absl::StatusOr<std::span<const std::byte>> block = Admit(entry, sequence, now, &dropped);
+  if (!block.ok()) {
+    return dropped ? Answer::Dropped(block.status()) : Answer::Refusal(block.status());
   }
-  completions_.Publish([&](CompletionEntry& completion) {
-    completion.request_id = entry.request_id;
-    completion.generation = generation_;
-    completion.descriptor_token = answer.description.token;
-    completion.needed_bytes = answer.needed_bytes;
-    completion.descriptor_bytes = descriptor_bytes;
-    completion.status_code = static_cast<uint16_t>(answer.status.code());
-    completion.flags = answer.dropped ? ipc::kCompletionDropped : 0;
-    completion.service_ns = service_ns;
-    completion.needed_device_bytes = answer.needed_device_bytes;
-    BATON_CRASH_POINT("worker.completion_filled");
-  });
-  // Relaxed: a hint for the next worker, which trusts the stamps.
-  worker().published.store(completions_.next(), std::memory_order_relaxed);
+  ServedMethod* const method = methods_.Get(model, entry.method);
+  if (method == nullptr || !method->streams() || host_ == nullptr) {
+    return Answer::Refusal(absl::InvalidArgumentError(absl::StrCat(
+        "the model has no method ", entry.method, " that streams, or nobody could step it")));
+  }
+  const absl::StatusOr<ServedStream::Place> place = ServedStream::Find(
+      entry, *block, memory_.ResponseBlock(entry.response_granule, entry.response_granules));
+  if (!place.ok()) return Answer::Refusal(place.status());
+  absl::StatusOr<KnownRequest*> request = known_.Get(
+      {.token = entry.descriptor_token, .bytes = entry.descriptor_bytes, .method = entry.method},
+      *block, *method->signature);
+  if (!request.ok()) return Answer::Refusal(request.status());
+  auto stream = std::make_unique<ServedStream>(
+      StreamChannel{channel_, memory_, completions_, known_, *host_}, *place, *method);
+  absl::Status started = stream->Start(model, **request, *block, page);
+  if (!started.ok()) return Answer::Refusal(std::move(started));
+  BATON_CRASH_POINT("worker.stream_started");
+  streams_.push_back(std::move(stream));
+  ++host_->active_streams;
+  return std::nullopt;
 }
 
-void ChannelServerImpl::WakeFront() {
-  // SYNC: front_sleeps. Either this sees the flag, or the front, which looks
-  // at the ring once more after setting it, sees the completion.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  switch (front().sleeping.load(std::memory_order_relaxed)) {
-    case ipc::kFrontOnFutex:
-      worker().wake_count.fetch_add(1, std::memory_order_release);
-      BATON_CRASH_POINT("worker.wake_counted");
-      ipc::FutexWakeAll(&worker().wake_count);
-      break;
-    case ipc::kFrontOnEventFd:
-      if (event_) ipc::SignalEventFd(event_.get());
-      break;
-    default:
-      break;
+bool ChannelServerImpl::StepStreams(ipc::WorkerPage& page) {
+  bool any = false;
+  for (const auto& stream : streams_) any |= stream->Step(page);
+  if (any) ForgetEndedStreams();
+  return any;
+}
+
+void ChannelServerImpl::ForgetEndedStreams() {
+  host_->active_streams -=
+      std::erase_if(streams_, [](const auto& stream) { return stream->ended(); });
+}
+
+bool ChannelServerImpl::StreamsHaveWork() const {
+  return std::any_of(streams_.begin(), streams_.end(),
+                     [](const auto& stream) { return stream->HasWork(); });
+}
+
+void ChannelServerImpl::EndStreams(const absl::Status& why, ipc::WorkerPage& page) {
+  if (streams_.empty()) return;
+  for (const auto& stream : streams_) stream->End(why, page);
+  ForgetEndedStreams();
+}
+
+ChannelServerImpl::~ChannelServerImpl() {
+  if (host_ != nullptr) host_->active_streams -= streams_.size();
+}
+
+void ChannelServerImpl::Join(ServingHost& host) {
+  host_ = &host;
+  kept_.Join(host);
+}
+
+void ChannelServerImpl::ReleaseInputs() {
+  if (!begun_) return;
+  for (const uint64_t request_id : kept_.TakeReleased()) {
+    completions_.Publish({.request_id = request_id, .text = {}}, Answer());
+    BATON_CRASH_POINT("worker.inputs_released");
+    memory_.WakeFront();
   }
 }
 
@@ -396,9 +418,10 @@ absl::StatusOr<std::unique_ptr<ChannelServer>> ChannelServer::Map(uint64_t chann
   if (!completion_view.ok()) return completion_view.status();
   ipc::UniqueFd event;
   if (descriptors.event >= 0) event.reset(::fcntl(descriptors.event, F_DUPFD_CLOEXEC, 3));
-  return std::make_unique<ChannelServerImpl>(channel, descriptors, *std::move(submission),
-                                             *submission_view, *std::move(completion),
-                                             *completion_view, std::move(event));
+  return std::make_unique<ChannelServerImpl>(
+      channel, descriptors,
+      ChannelMemory(*std::move(submission), *submission_view, *std::move(completion),
+                    *completion_view, std::move(event)));
 }
 
 }  // namespace baton::runtime

@@ -8,8 +8,9 @@
 // 1. Nothing is written to the completion segment before Begin: until then an
 //    older worker may still be its one writer.
 // 2. `taken` is published before a request is started.
-// 3. Every taken request gets exactly one completion, whatever the model does
-//    short of dying.
+// 3. Every taken request gets exactly one last completion, whatever the model
+//    does short of dying; before it those that say kCompletionMore: one where
+//    the model keeps its inputs, any number of a stream's.
 // 4. Every byte read from the submission segment is copied to private memory
 //    and checked before it is believed.
 #ifndef BATON_RUNTIME_WORKER_CHANNEL_SERVER_H_
@@ -25,6 +26,7 @@
 #include "ipc/pages.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"
+#include "runtime/worker/serving_host.h"
 
 namespace baton::runtime {
 
@@ -64,7 +66,7 @@ class ChannelServer {
   // left behind are impossible: the channel is to be dropped.
   virtual absl::Status Begin(uint64_t generation) = 0;
 
-  // Takes and answers at most one request. Returns whether there was one.
+  // Takes and answers at most one request, or starts a stream. Returns whether there was one.
   // Updates the counters, heartbeat and busy_since_ns of `page`. No
   // allocation, no syscall in steady state (unless the front sleeps).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
@@ -72,6 +74,25 @@ class ChannelServer {
   // From now on results can go to the device, and it copies from and to both
   // segments without a bounce, where it can; without a device: no more.
   virtual void UseDevice(const ChannelDevice& device) = 0;
+
+  // Who serves it; before the first of the calls below, and for as long as this lives.
+  virtual void Join(ServingHost& host) { static_cast<void>(host); }
+
+  // Tells the front of requests whose inputs the model keeps no longer.
+  virtual void ReleaseInputs() {}
+
+  // Has each stream that is under way give one response, if it may. Returns
+  // whether any did something. Cost: as ServeOne, for each.
+  virtual bool StepStreams(ipc::WorkerPage& page) {
+    static_cast<void>(page);
+    return false;
+  }
+  // Whether StepStreams would do something. A load or two a stream.
+  virtual bool StreamsHaveWork() const { return false; }
+  // Ends all streams that are under way with `why`.
+  virtual void EndStreams(const absl::Status& why, ipc::WorkerPage& page) {
+    static_cast<void>(why), static_cast<void>(page);
+  }
 
   // Whether a request waits. Cheap: one load of a line that only the front
   // writes.

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 
 #include "ipc/unique_fd.h"
@@ -21,7 +22,15 @@
 namespace baton::runtime {
 
 struct Command {
-  enum class Kind { kAdmit, kServe, kHold, kExit, kAddChannel, kRemoveChannel };
+  enum class Kind {
+    kAdmit,
+    kServe,
+    kHold,
+    kExit,
+    kAddChannel,
+    kRemoveChannel,
+    kReleaseInputs,  // from a model's thread: some keep their inputs no longer
+  };
   Kind kind = Kind::kExit;
   uint64_t call = 0;                           // repeated in the answer
   uint64_t capacity_bytes = 0;                 // kAdmit
@@ -39,6 +48,11 @@ class CommandQueue {
   // command seen one turn later is no harm; a sleeper is woken by event_fd().
   bool pending() const { return pending_.load(std::memory_order_relaxed); }
 
+  // How often something was pushed; another number than before: look at Has.
+  uint64_t pushed() const { return pushed_.load(std::memory_order_relaxed); }
+  // Whether one that was pushed and not taken is so. Locks.
+  bool Has(absl::FunctionRef<bool(const Command&)> so) const;
+
   // In the order in which they were pushed.
   std::vector<Command> TakeAll();
 
@@ -51,7 +65,8 @@ class CommandQueue {
   const ipc::UniqueFd event_;
   // Alone on its line: written seldom, read all the time.
   alignas(128) std::atomic<bool> pending_{false};
-  alignas(128) std::mutex mutex_;
+  std::atomic<uint64_t> pushed_{0};
+  alignas(128) mutable std::mutex mutex_;
   std::vector<Command> commands_;  // guarded by mutex_
 };
 

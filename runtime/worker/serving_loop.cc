@@ -34,10 +34,15 @@ void ServingLoop::UseDevice(const ChannelDevice& device) {
 }
 
 void ServingLoop::Run(loader::Model& model) {
+  max_streams_ = std::max<size_t>(model.max_streams(), 1);
   for (;;) {
     if (commands_.pending()) ApplyCommands();
     switch (state_) {
       case State::kExiting:
+        for (Channel& channel : channels_) {
+          channel.server->EndStreams(
+              absl::AbortedError("the worker had to end; the stream may have had effects"), page_);
+        }
         return;
       case State::kServing:
         if (!ServeTurn(model)) Wait();
@@ -46,6 +51,11 @@ void ServingLoop::Run(loader::Model& model) {
         sleep_.SleepForCommand(/*timeout_ms=*/-1);
         break;
       case State::kHeld:
+        if (active_streams > 0) {
+          if (!StepStreams()) Wait();
+          AnswerHold();
+          break;
+        }
         sleep_.SleepForCommand(heartbeat_ms_);
         Heartbeat(ipc::MonotonicNs());
         break;
@@ -66,14 +76,16 @@ void ServingLoop::Apply(Command& command) {
       if (state_ != State::kExiting) Serve();
       break;
     case Command::Kind::kHold:
-      // Requests run on this thread, so none is in flight here.
+      // Requests run on this thread, so none is in flight here; but streams may be.
       if (state_ == State::kServing) state_ = State::kHeld;
-      if (!BATON_FAIL_POINT("worker.hold")) replies_.Held(command.call);
+      hold_call_ = command.call;
+      AnswerHold();
       break;
     case Command::Kind::kExit:
       state_ = State::kExiting;
       break;
     case Command::Kind::kAddChannel:
+      command.server->Join(*this);
       if (device_.device != nullptr) command.server->UseDevice(device_);
       channels_.push_back({.server = std::move(command.server)});
       if (state_ == State::kServing) BeginChannels();
@@ -81,10 +93,20 @@ void ServingLoop::Apply(Command& command) {
     case Command::Kind::kRemoveChannel:
       Remove(command);
       break;
+    case Command::Kind::kReleaseInputs:
+      for (Channel& channel : channels_) channel.server->ReleaseInputs();
+      break;
   }
 }
 
+void ServingLoop::AnswerHold() {
+  if (!hold_call_ || active_streams > 0) return;
+  const uint64_t call = *std::exchange(hold_call_, std::nullopt);
+  if (!BATON_FAIL_POINT("worker.hold")) replies_.Held(call);
+}
+
 void ServingLoop::Serve() {
+  hold_call_.reset();
   // From here on the page is ours. The worker before may have died asleep, or
   // have taken a wake-up with it: every channel is looked at before this one
   // sleeps (SYNC: worker_sleeps). Relaxed: each field stands for itself.
@@ -123,16 +145,61 @@ bool ServingLoop::ServeTurn(loader::Model& model) {
   for (size_t turn = channels_.size(); turn > 0; --turn) {
     if (commands_.pending()) return true;
     if (next_ >= channels_.size()) next_ = 0;
-    served |= channels_[next_++].server->ServeOne(model, page_);
+    ChannelServer& server = *channels_[next_++].server;
+    if (active_streams > 0) {
+      served |= server.StepStreams(page_);
+      if (!HasRoom()) continue;
+    }
+    served |= server.ServeOne(model, page_);
   }
   return served;
 }
 
+bool ServingLoop::StepStreams() {
+  bool stepped = false;
+  for (Channel& channel : channels_) stepped |= channel.server->StepStreams(page_);
+  return stepped;
+}
+
 bool ServingLoop::Wanted() const {
   if (commands_.pending()) return true;
-  return std::any_of(channels_.begin(), channels_.end(),
-                     [](const Channel& channel) { return channel.server->HasWork(); });
+  const bool takes = state_ == State::kServing && HasRoom();
+  return std::any_of(channels_.begin(), channels_.end(), [&](const Channel& channel) {
+    return (takes && channel.server->HasWork()) ||
+           (active_streams > 0 && channel.server->StreamsHaveWork());
+  });
 }
+
+absl::Status ServingLoop::Await(uint64_t channel, absl::FunctionRef<bool()> wanted) {
+  // Commands wait until the model's call is over, but for those that end it.
+  const uint64_t pushed = commands_.pushed();
+  if (commands_.pending()) {
+    if (commands_.Has(
+            [](const Command& command) { return command.kind == Command::Kind::kExit; })) {
+      return absl::AbortedError("the worker has to end; the stream may have had effects");
+    }
+    if (commands_.Has([&](const Command& command) {
+          return command.kind == Command::Kind::kRemoveChannel && command.channel == channel;
+        })) {
+      return absl::CancelledError("the stream's caller has gone");
+    }
+  }
+  const auto look = [&] { return wanted() || commands_.pushed() != pushed; };
+  const int64_t start = ipc::MonotonicNs();
+  Heartbeat(start);
+  const ipc::SpinOutcome spun = ipc::SpinUntil(look, start, spin_.budget_ns());
+  if (spun.came) {
+    spin_.Observe(spun.waited_ns, /*slept=*/false);
+    return absl::OkStatus();
+  }
+  sleep_.Sleep(look, heartbeat_ms_);
+  const int64_t now = ipc::MonotonicNs();
+  Heartbeat(now);
+  spin_.Observe(now - start, /*slept=*/true);
+  return absl::OkStatus();
+}
+
+void ServingLoop::InputsReleased() { commands_.Push({.kind = Command::Kind::kReleaseInputs}); }
 
 void ServingLoop::Wait() {
   const auto wanted = [this] { return Wanted(); };

@@ -8,7 +8,8 @@
 // 1. The worker page and the completion segments are not written before the
 //    first `serve`: until then the worker before owns them.
 // 2. No lock and no syscall while requests keep coming.
-// 3. One request of each channel a turn; commands are looked at before each.
+// 3. One request of each channel a turn, and one response of each stream; commands
+//    are looked at before each.
 // 4. The doorbell is drained only by a worker that serves.
 #ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 #define BATON_RUNTIME_WORKER_SERVING_LOOP_H_
@@ -27,6 +28,7 @@
 #include "loader/model.h"
 #include "runtime/worker/channel_server.h"
 #include "runtime/worker/command_queue.h"
+#include "runtime/worker/serving_host.h"
 
 namespace baton::runtime {
 
@@ -40,7 +42,7 @@ class ServingReplies {
   virtual void ChannelRefused(uint64_t call, uint64_t channel, const absl::Status& why) = 0;
 };
 
-class ServingLoop {
+class ServingLoop : public ServingHost {
  public:
   struct Options {
     uint64_t generation = 0;
@@ -61,8 +63,13 @@ class ServingLoop {
   // more. The device must outlive the loop, or this be called.
   void UseDevice(const ChannelDevice& device);
 
-  // Serves until told to exit; holds until told to serve.
+  // Serves until told to exit; holds until told to serve. Streams that are under
+  // way then go on while it holds, and end with ABORTED when it exits.
   void Run(loader::Model& model);
+
+  // As ServingHost.
+  absl::Status Await(uint64_t channel, absl::FunctionRef<bool()> wanted) override;
+  void InputsReleased() override;
 
  private:
   // kStandby -> kServing <-> kHeld; any -> kExiting.
@@ -79,8 +86,13 @@ class ServingLoop {
   // Begins the channels that have not begun; drops those that cannot.
   void BeginChannels();
 
-  // False when no channel had a request.
+  // False when no channel had a request, and no stream could be stepped.
   bool ServeTurn(loader::Model& model);
+  bool StepStreams();
+  // Says `held` once no stream is under way.
+  void AnswerHold();
+  // Whether a request may be started beside the streams that there are.
+  bool HasRoom() const { return active_streams < max_streams_; }
   // Waits for a request or a command.
   void Wait();
   bool Wanted() const;
@@ -97,6 +109,8 @@ class ServingLoop {
   ChannelDevice device_;
   State state_ = State::kStandby;
   std::optional<Command> admission_;
+  std::optional<uint64_t> hold_call_;  // `hold`, not answered yet
+  size_t max_streams_ = 1;
   std::vector<Channel> channels_;
   size_t next_ = 0;  // whose turn it is
 };

@@ -359,10 +359,16 @@ std::span<std::byte> RawWorker::response_block(const ipc::SubmissionEntry& entry
           entry.response_granules * ipc::kGranuleBytes};
 }
 
+absl::Status PlainHost::Await(uint64_t, absl::FunctionRef<bool()> wanted) {
+  if (!wanted() && ++looks_ % 4096 == 0) std::this_thread::yield();
+  return absl::OkStatus();
+}
+
 StepWorker::StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model)
     : fake_(server),
       model_(model),
       server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))) {
+  server_->Join(host_);
   Must(server_->Begin(generation));
 }
 
@@ -373,6 +379,7 @@ WorkerThread::WorkerThread(FakeServer& server, size_t index, uint64_t generation
       server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))),
       command_(Must(ipc::CreateEventFd())) {
   thread_ = std::thread([this, generation, busy] {
+    server_->Join(host_);
     Must(server_->Begin(generation));
     Run(busy);
   });
@@ -387,10 +394,12 @@ WorkerThread::~WorkerThread() {
 void WorkerThread::Run(bool busy) {
   ipc::WorkerSleep sleep(fake_.worker_page().sleeping, fake_.doorbell(), command_.get());
   while (!stop_) {
-    if (server_->ServeOne(model_, fake_.worker_page())) continue;
+    const bool stepped = server_->StepStreams(fake_.worker_page());
+    if (server_->ServeOne(model_, fake_.worker_page()) || stepped) continue;
     if (busy) continue;
     // For ever: a wake-up that is lost shows as a request that nobody serves.
-    sleep.Sleep([this] { return stop_ || server_->HasWork(); }, /*timeout_ms=*/-1);
+    sleep.Sleep([this] { return stop_ || server_->HasWork() || server_->StreamsHaveWork(); },
+                /*timeout_ms=*/-1);
   }
 }
 

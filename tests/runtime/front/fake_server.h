@@ -206,12 +206,27 @@ class RawWorker {
   ipc::SegmentView completion_view_;
 };
 
+// Serves channels as a loop does, where a test does by hand what a loop does.
+class PlainHost : public runtime::ServingHost {
+ public:
+  absl::Status Await(uint64_t channel, absl::FunctionRef<bool()> wanted) override;
+  void InputsReleased() override {}
+
+ private:
+  uint64_t looks_ = 0;
+};
+
 // A worker's end that serves when it is told to, on the caller's thread.
 class StepWorker {
  public:
   StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model);
-  // At most one request.
-  bool Step() { return server_->ServeOne(model_, fake_.worker_page()); }
+  // At most one request, and one response of each stream.
+  bool Step() {
+    const bool stepped = server_->StepStreams(fake_.worker_page());
+    return server_->ServeOne(model_, fake_.worker_page()) || stepped;
+  }
+  PlainHost& host() { return host_; }
+  runtime::ChannelServer& server() { return *server_; }
   void StepAll() {
     while (Step()) {
     }
@@ -220,6 +235,7 @@ class StepWorker {
  private:
   FakeServer& fake_;
   loader::Model& model_;
+  PlainHost host_;
   std::unique_ptr<runtime::ChannelServer> server_;
 };
 
@@ -236,6 +252,7 @@ class WorkerThread {
 
   FakeServer& fake_;
   loader::Model& model_;
+  PlainHost host_;
   std::unique_ptr<runtime::ChannelServer> server_;
   ipc::UniqueFd command_;
   std::atomic<bool> stop_{false};

@@ -19,6 +19,7 @@
 #include "baton/request.h"
 #include "baton/response.h"
 #include "baton/retry_after.h"
+#include "baton/stream.h"
 #include "baton/tensor.h"
 
 namespace baton {
@@ -107,6 +108,11 @@ class Channel {
   std::optional<Outcome> Poll();
   // As Poll, but waits up to `timeout` for one.
   std::optional<Outcome> Wait(absl::Duration timeout);
+
+  // Starts a stream of a method that streams: `start` carries the inputs that do
+  // not come with items. Takes `start` only when OK; RESOURCE_EXHAUSTED when there
+  // is no room for it now. Returns at once. Cost: allocates.
+  absl::StatusOr<Stream> OpenStream(Request&& start, const StreamOptions& options = {});
 
   // Forgets a request: it will not be given by Poll. The worker skips it if
   // it has not started it; its blocks come back when that is certain.

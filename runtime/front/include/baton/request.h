@@ -26,6 +26,7 @@ class RequestPlan {
 
  private:
   friend class Channel;
+  friend class Stream;
   friend class internal::ChannelCore;
   explicit RequestPlan(const internal::PlanRep* rep) : rep_(rep) {}
   const internal::PlanRep* rep_ = nullptr;
@@ -68,6 +69,7 @@ class Request {
 
  private:
   friend class Channel;
+  friend class Stream;
   friend class internal::ChannelCore;
   Request(internal::ChannelCore* core, uint32_t slot) : core_(core), slot_(slot) {}
   void Reset();

@@ -58,6 +58,7 @@ class Response {
 
  private:
   friend class Channel;
+  friend class Stream;
   friend class internal::ChannelCore;
   Response(internal::ChannelCore* core, uint32_t slot) : core_(core), slot_(slot) {}
   void Reset();

@@ -1,0 +1,29 @@
+#include "runtime/worker/channel_memory.h"
+
+#include <atomic>
+
+#include "ipc/crash_point.h"
+#include "ipc/eventfd.h"
+#include "ipc/futex.h"
+
+namespace baton::runtime {
+
+void ChannelMemory::WakeFront() const {
+  // SYNC: front_sleeps. Either this sees the flag, or the front, which looks
+  // once more after setting it, sees what was published.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  switch (front().sleeping.load(std::memory_order_relaxed)) {
+    case ipc::kFrontOnFutex:
+      worker().wake_count.fetch_add(1, std::memory_order_release);
+      BATON_CRASH_POINT("worker.wake_counted");
+      ipc::FutexWakeAll(&worker().wake_count);
+      break;
+    case ipc::kFrontOnEventFd:
+      if (event_) ipc::SignalEventFd(event_.get());
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace baton::runtime

@@ -1,0 +1,33 @@
+// What channels ask of whoever serves them.
+#ifndef BATON_RUNTIME_WORKER_SERVING_HOST_H_
+#define BATON_RUNTIME_WORKER_SERVING_HOST_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+namespace baton::runtime {
+
+class ServingHost {
+ public:
+  virtual ~ServingHost() = default;
+
+  // Serving thread, from within a model's call: waits until `wanted()` holds, and
+  // goes on saying that this worker lives. May return for nothing: look again.
+  // ABORTED when the worker must end, CANCELLED when the channel has to go.
+  // `wanted` looks at memory that the front writes before it wakes the worker
+  // (SYNC: worker_sleeps); it is called often.
+  virtual absl::Status Await(uint64_t channel, absl::FunctionRef<bool()> wanted) = 0;
+
+  // Any thread: has ReleaseInputs of every channel called soon.
+  virtual void InputsReleased() = 0;
+
+  // Of all channels. Serving thread.
+  size_t active_streams = 0;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_WORKER_SERVING_HOST_H_
