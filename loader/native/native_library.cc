@@ -24,6 +24,15 @@ std::string DlError(const std::string& path) {
   return text;
 }
 
+// Entry `index` of an array whose entries begin with their size, that of the first one.
+template <typename Entry>
+const Entry& At(const Entry* array, uint32_t index) {
+  return *reinterpret_cast<const Entry*>(reinterpret_cast<const char*>(array) +
+                                         size_t{index} * array->struct_size);
+}
+
+std::string TextOf(const char* text) { return text == nullptr ? "" : text; }
+
 absl::Status ReadSpecs(const std::string& path, const char* kind, const BatonTensorSpec* specs,
                        uint32_t count, std::vector<TensorSpec>& to) {
   const auto bad = [&](uint32_t index, const std::string& what) {
@@ -57,7 +66,66 @@ absl::Status ReadSpecs(const std::string& path, const char* kind, const BatonTen
   return absl::OkStatus();
 }
 
+absl::Status ReadParameters(const std::string& path, const char* kind,
+                            const BatonParameter* parameters, uint32_t count,
+                            std::vector<TensorSpec>& to) {
+  if (count > kMaxTensors || (count > 0 && parameters == nullptr) ||
+      (count > 0 && parameters->struct_size < sizeof(BatonParameter))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", count, " ", kind, "s are not there, or more than ", kMaxTensors));
+  }
+  std::vector<BatonTensorSpec> specs;
+  for (uint32_t i = 0; i < count; ++i) specs.push_back(At(parameters, i).spec);
+  if (absl::Status read = ReadSpecs(path, kind, specs.data(), count, to); !read.ok()) return read;
+  for (uint32_t i = 0; i < count; ++i) {
+    const BatonParameter& parameter = At(parameters, i);
+    if (parameter.content > kMaxContent) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": ", kind, " '", to[i].name, "' has the unknown content ", parameter.content));
+    }
+    to[i].content = static_cast<Content>(parameter.content);
+    to[i].optional = (parameter.flags & BATON_PARAMETER_OPTIONAL) != 0;
+    to[i].streamed = (parameter.flags & BATON_PARAMETER_STREAMED) != 0;
+    to[i].type_text = TextOf(parameter.type_text);
+    to[i].default_text = TextOf(parameter.default_text);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+bool HasMethods(const BatonModelApi& api) {
+  constexpr size_t kNeeded = offsetof(BatonModelApi, end_stream) + sizeof(api.end_stream);
+  return api.struct_size >= kNeeded && api.methods != nullptr && api.max_streams != nullptr &&
+         api.run_method != nullptr && api.start_stream != nullptr && api.next != nullptr &&
+         api.end_stream != nullptr;
+}
+
+absl::StatusOr<std::vector<Method>> ReadMethods(const std::string& path, const BatonMethod* methods,
+                                                uint32_t count) {
+  if (count > kMaxMethods ||
+      (count > 0 && (methods == nullptr || methods->struct_size < sizeof(BatonMethod)))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", count, " methods are not there, or more than ", kMaxMethods));
+  }
+  std::vector<Method> read;
+  for (uint32_t i = 0; i < count; ++i) {
+    const BatonMethod& from = At(methods, i);
+    Method& method = read.emplace_back();
+    method.name = TextOf(from.name);
+    method.doc = TextOf(from.doc);
+    method.streams_inputs = (from.flags & BATON_METHOD_STREAMS_INPUTS) != 0;
+    method.streams_outputs = (from.flags & BATON_METHOD_STREAMS_OUTPUTS) != 0;
+    absl::Status status =
+        ReadParameters(path, "input", from.inputs, from.input_count, method.signature.inputs);
+    if (status.ok()) {
+      status =
+          ReadParameters(path, "output", from.outputs, from.output_count, method.signature.outputs);
+    }
+    if (!status.ok()) return status;
+  }
+  return read;
+}
 
 absl::Status CheckModelApi(const std::string& path, const BatonModelApi* api) {
   const std::string ours = absl::StrCat("; this Baton has ", Version(BATON_MODEL_ABI_VERSION),

@@ -25,6 +25,13 @@ absl::StatusOr<const BatonModelApi*> OpenNativeLibrary(const std::string& path);
 // The same checks for a table, whose library is `path`.
 absl::Status CheckModelApi(const std::string& path, const BatonModelApi* api);
 
+// Whether the table has the functions of ABI 1.1: methods, streams.
+bool HasMethods(const BatonModelApi& api);
+
+// `count` methods as the library describes them, checked.
+absl::StatusOr<std::vector<Method>> ReadMethods(const std::string& path, const BatonMethod* methods,
+                                                uint32_t count);
+
 // A signature as the library describes it, checked.
 absl::StatusOr<Signature> ReadSignature(const std::string& path, const BatonSignature* signature);
 

@@ -1,5 +1,6 @@
 #include "loader/native/native_model.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -88,6 +89,94 @@ int32_t AllocateOutput(void* context, uint32_t index, const int64_t* shape, uint
   return BATON_OK;
 }
 
+void ToC(std::span<const TensorView> inputs, std::vector<BatonTensor>& to) {
+  to.resize(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const TensorView& input = inputs[i];
+    to[i] = {.name = input.name.data(),
+             .name_bytes = input.name.size(),
+             .shape = input.shape.data(),
+             .data = input.bytes.data(),
+             .bytes = input.bytes.size(),
+             .rank = static_cast<uint32_t>(input.shape.size()),
+             .dtype = static_cast<uint32_t>(input.dtype)};
+  }
+}
+
+// Has `call(const BatonOutputs*)` of the library write into `sink`. What the sink
+// said is more than what comes back through the library; and results without their
+// outputs are none, whatever the library thinks.
+template <typename Call>
+absl::Status WithOutputs(OutputSink& sink, ErrorBuffer& error, const std::string& model,
+                         Call&& call) {
+  RunOutputs run{.sink = &sink, .failed = {}};
+  const BatonOutputs c_outputs = {.struct_size = sizeof(BatonOutputs),
+                                  .reserved = 0,
+                                  .context = &run,
+                                  .allocate = AllocateOutput};
+  const int32_t code = call(&c_outputs);
+  if (!run.failed.ok() && (code == BATON_OK || code == static_cast<int32_t>(run.failed.code()))) {
+    return run.failed;
+  }
+  return error.ToStatus(code, model);
+}
+
+class NativeStream final : public ModelStream {
+ public:
+  NativeStream(const BatonModelApi* api, std::string model, ItemSource& source)
+      : api_(api), model_(std::move(model)), source_(source) {
+    items_ = {.struct_size = sizeof(BatonItems), .reserved = 0, .context = this, .next = NextItem};
+  }
+  ~NativeStream() override {
+    if (stream_ != nullptr) api_->end_stream(stream_);
+  }
+  NativeStream(const NativeStream&) = delete;
+  NativeStream& operator=(const NativeStream&) = delete;
+
+  absl::Status Start(void* model, uint32_t method, std::span<const TensorView> inputs) {
+    ToC(inputs, inputs_);
+    const int32_t code =
+        api_->start_stream(model, method, inputs_.data(), static_cast<uint32_t>(inputs_.size()),
+                           &items_, &stream_, error_.Clear());
+    if (code == BATON_OK && stream_ == nullptr) {
+      return absl::InternalError(absl::StrCat("model '", model_, "': started no stream"));
+    }
+    return error_.ToStatus(code, model_);
+  }
+
+  absl::StatusOr<bool> Next(OutputSink& outputs) override {
+    int32_t given = 0;
+    absl::Status status = WithOutputs(outputs, error_, model_, [&](const BatonOutputs* c_outputs) {
+      return api_->next(stream_, c_outputs, &given, error_.Clear());
+    });
+    if (!status.ok()) return status;
+    return given != 0;
+  }
+
+ private:
+  static int32_t NextItem(void* context, const BatonTensor** inputs, uint32_t* count,
+                          int32_t* there, BatonError* error) {
+    auto& stream = *static_cast<NativeStream*>(context);
+    const absl::StatusOr<std::optional<std::span<const TensorView>>> item = stream.source_.Next();
+    if (!item.ok()) return Tell(item.status(), error);
+    *there = item->has_value() ? 1 : 0;
+    if (!item->has_value()) return BATON_OK;
+    ToC(**item, stream.item_);
+    *inputs = stream.item_.data();
+    *count = static_cast<uint32_t>(stream.item_.size());
+    return BATON_OK;
+  }
+
+  const BatonModelApi* const api_;
+  const std::string model_;
+  ItemSource& source_;
+  BatonItems items_ = {};
+  void* stream_ = nullptr;
+  std::vector<BatonTensor> inputs_;  // as long as the stream lives
+  std::vector<BatonTensor> item_;
+  ErrorBuffer error_;
+};
+
 class NativeModel final : public Model {
  public:
   NativeModel(const ModelConfig& config, const BatonModelApi* api)
@@ -102,14 +191,25 @@ class NativeModel final : public Model {
   uint64_t device_bytes() const override { return device_bytes_; }
   absl::Status Upload(const DeviceRegion& region) override;
   absl::Status Run(std::span<const TensorView> inputs, OutputSink& outputs) override;
+  std::span<const Method> methods() const override { return methods_; }
+  absl::Status RunMethod(size_t method, CallContext& call, std::span<const TensorView> inputs,
+                         OutputSink& outputs) override;
+  absl::StatusOr<std::unique_ptr<ModelStream>> StartStream(size_t method, CallContext& call,
+                                                           std::span<const TensorView> inputs,
+                                                           ItemSource& items) override;
+  size_t max_streams() const override { return max_streams_; }
   void Cleanup() override;
 
  private:
+  absl::Status StageMethods();
+
   const std::string name_;
   const std::string file_;
   const BatonModelApi* const api_;
   void* model_ = nullptr;
   Signature signature_;
+  std::vector<Method> methods_;
+  size_t max_streams_ = 1;
   uint64_t device_bytes_ = 0;
   bool uploaded_ = false;
   std::vector<BatonTensor> inputs_;  // of one run; kept, so that Run allocates nothing
@@ -153,6 +253,9 @@ absl::Status NativeModel::Stage(const ModelConfig& config) {
         file_, " has ", text(signature_), "; leave it out, the library knows its own"));
   }
   inputs_.resize(signature_.inputs.size());
+  if (absl::Status status_of_methods = StageMethods(); !status_of_methods.ok()) {
+    return status_of_methods;
+  }
   return error_.ToStatus(api_->device_bytes(model_, &device_bytes_, error_.Clear()), name_);
 }
 
@@ -182,29 +285,52 @@ absl::Status NativeModel::Run(std::span<const TensorView> inputs, OutputSink& ou
         absl::StrCat("model '", name_, "': Run before Upload or after Cleanup, or not with its ",
                      inputs_.size(), " inputs"));
   }
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const TensorView& input = inputs[i];
-    inputs_[i] = {.name = input.name.data(),
-                  .name_bytes = input.name.size(),
-                  .shape = input.shape.data(),
-                  .data = input.bytes.data(),
-                  .bytes = input.bytes.size(),
-                  .rank = static_cast<uint32_t>(input.shape.size()),
-                  .dtype = static_cast<uint32_t>(input.dtype)};
+  ToC(inputs, inputs_);
+  return WithOutputs(outputs, error_, name_, [&](const BatonOutputs* c_outputs) {
+    return api_->run(model_, inputs_.data(), static_cast<uint32_t>(inputs_.size()), c_outputs,
+                     error_.Clear());
+  });
+}
+
+absl::Status NativeModel::StageMethods() {
+  if (!HasMethods(*api_)) return absl::OkStatus();
+  const BatonMethod* methods = nullptr;
+  uint32_t count = 0;
+  absl::Status status =
+      error_.ToStatus(api_->methods(model_, &methods, &count, error_.Clear()), name_);
+  if (!status.ok()) return status;
+  absl::StatusOr<std::vector<Method>> read = ReadMethods(file_, methods, count);
+  if (!read.ok()) return read.status();
+  methods_ = *std::move(read);
+  max_streams_ = std::max<size_t>(api_->max_streams(model_), 1);
+  return absl::OkStatus();
+}
+
+absl::Status NativeModel::RunMethod(size_t method, CallContext&, std::span<const TensorView> inputs,
+                                    OutputSink& outputs) {
+  if (!uploaded_ || method >= methods_.size()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("model '", name_, "': method ", method, " of ", methods_.size(),
+                     " is run before Upload or after Cleanup, or is not there"));
   }
-  RunOutputs run{.sink = &outputs, .failed = {}};
-  const BatonOutputs c_outputs = {.struct_size = sizeof(BatonOutputs),
-                                  .reserved = 0,
-                                  .context = &run,
-                                  .allocate = AllocateOutput};
-  const int32_t code = api_->run(model_, inputs_.data(), static_cast<uint32_t>(inputs_.size()),
-                                 &c_outputs, error_.Clear());
-  // What the sink said is more than what comes back through the library; and a
-  // run without its outputs is none, whatever the library thinks.
-  if (!run.failed.ok() && (code == BATON_OK || code == static_cast<int32_t>(run.failed.code()))) {
-    return run.failed;
+  ToC(inputs, inputs_);
+  return WithOutputs(outputs, error_, name_, [&](const BatonOutputs* c_outputs) {
+    return api_->run_method(model_, static_cast<uint32_t>(method), inputs_.data(),
+                            static_cast<uint32_t>(inputs_.size()), c_outputs, error_.Clear());
+  });
+}
+
+absl::StatusOr<std::unique_ptr<ModelStream>> NativeModel::StartStream(
+    size_t method, CallContext&, std::span<const TensorView> inputs, ItemSource& items) {
+  if (!uploaded_ || method >= methods_.size() || !methods_[method].streams()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("model '", name_, "': method ", method, " of ", methods_.size(),
+                     " is started before Upload or after Cleanup, or does not stream"));
   }
-  return error_.ToStatus(code, name_);
+  auto stream = std::make_unique<NativeStream>(api_, name_, items);
+  absl::Status started = stream->Start(model_, static_cast<uint32_t>(method), inputs);
+  if (!started.ok()) return started;
+  return stream;
 }
 
 void NativeModel::Cleanup() {

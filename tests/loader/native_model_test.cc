@@ -200,7 +200,7 @@ TEST_F(NativeModelTest, BadLibrariesNameTheFileAndWhatToDo) {
               AllOf(HasSubstr("baton_model_api"), HasSubstr("BATON_REGISTER_MODEL")));
   EXPECT_THAT(LibraryError(TestModel("undefined_symbol")), HasSubstr("baton_test_nobody_has_this"));
   EXPECT_THAT(LibraryError(TestModel("other_version")),
-              AllOf(HasSubstr("made for model ABI 2.0"), HasSubstr("this Baton has 1.0")));
+              AllOf(HasSubstr("made for model ABI 2.0"), HasSubstr("this Baton has 1.1")));
   EXPECT_EQ(OpenNativeLibrary(dir_.File("none.so")).status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -229,6 +229,189 @@ TEST_F(NativeModelTest, CallsOutOfOrderAreRefused) {
   ASSERT_TRUE((*model)->Upload(device_.Region(100)).ok());
   (*model)->Cleanup();
   EXPECT_EQ((*model)->Run(views, sink).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// ---- Methods and streams -----------------------------------------------------------------------
+
+// Items that are there before they are asked for; after them, an end or an error.
+class FixedItems final : public ItemSource {
+ public:
+  FixedItems(std::vector<int64_t> values, absl::Status end)
+      : values_(std::move(values)), end_(std::move(end)) {}
+  absl::StatusOr<std::optional<std::span<const TensorView>>> Next() override {
+    if (next_ == values_.size()) {
+      if (!end_.ok()) return end_;
+      return std::optional<std::span<const TensorView>>();
+    }
+    view_ = {.name = "x",
+             .dtype = DType::kInt64,
+             .shape = {},
+             .bytes = std::as_bytes(std::span(values_).subspan(next_++, 1))};
+    return std::optional(std::span<const TensorView>(&view_, 1));
+  }
+
+ private:
+  const std::vector<int64_t> values_;
+  const absl::Status end_;
+  size_t next_ = 0;
+  TensorView view_;
+};
+
+class NativeStreamTest : public NativeModelTest {
+ protected:
+  NativeStreamTest() {
+    auto model =
+        StageFromYaml(dir_, "loader: native\nname: streams\nfile: \"" + TestModel("stream_model") +
+                                "\"\nnative: {options: {max_streams: '3'}}\n");
+    EXPECT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    EXPECT_TRUE(model_->Upload(device_.Region(0)).ok());
+  }
+  // count, with optional inputs left out.
+  std::unique_ptr<ModelStream> Count(const TestTensor<int64_t>& n,
+                                     const TestTensor<int64_t>* fail) {
+    std::vector<TensorView> inputs(3);
+    inputs[0] = n.view();
+    if (fail != nullptr) inputs[1] = fail->view();
+    auto stream = model_->StartStream(1, call_, inputs, none_);
+    EXPECT_TRUE(stream.ok()) << stream.status();
+    return *std::move(stream);
+  }
+  int64_t Cancelled() {
+    BufferSink sink(model_->methods()[0].signature, 64);
+    EXPECT_TRUE(model_->RunMethod(0, call_, {}, sink).ok());
+    return sink.As<int64_t>(0)[0];
+  }
+
+  std::unique_ptr<Model> model_;
+  CallContext call_;
+  FixedItems none_{{}, absl::OkStatus()};
+};
+
+TEST_F(NativeStreamTest, TellsItsMethods) {
+  const std::span<const Method> methods = model_->methods();
+  ASSERT_EQ(methods.size(), 3u);
+  EXPECT_EQ(methods[0].name, "state");
+  EXPECT_FALSE(methods[0].streams());
+  EXPECT_EQ(methods[0].signature, model_->signature());
+  EXPECT_EQ(methods[1].doc, "Counts.");
+  EXPECT_TRUE(methods[1].streams_outputs && !methods[1].streams_inputs);
+  EXPECT_EQ(methods[1].signature.inputs[1], (TensorSpec{.name = "fail",
+                                                        .dtype = DType::kInt64,
+                                                        .shape = {},
+                                                        .content = Content::kScalar,
+                                                        .optional = true,
+                                                        .type_text = "int",
+                                                        .default_text = "-1"}));
+  EXPECT_TRUE(methods[2].streams_outputs && methods[2].streams_inputs);
+  EXPECT_TRUE(methods[2].signature.inputs[0].streamed);
+  EXPECT_EQ(model_->max_streams(), 3u);
+  EXPECT_TRUE(Start("behaviour: echo")->methods().empty());
+}
+
+TEST_F(NativeStreamTest, GivesItsResponsesThenItsEnd) {
+  const TestTensor<int64_t> n({3}, {});
+  const auto stream = Count(n, nullptr);
+  BufferSink sink(model_->methods()[1].signature, 64);
+  for (int64_t i = 0; i < 3; ++i) {
+    BufferSink small(model_->methods()[1].signature, 4);
+    EXPECT_TRUE(absl::IsResourceExhausted(stream->Next(small).status()));
+    EXPECT_TRUE(*stream->Next(sink));  // the same response
+    EXPECT_EQ(sink.As<int64_t>(0)[0], i);
+  }
+  EXPECT_FALSE(*stream->Next(sink));
+}
+
+TEST_F(NativeStreamTest, AnExceptionIsItsEnd) {
+  const TestTensor<int64_t> n({3}, {});
+  const TestTensor<int64_t> fail({1}, {});
+  const auto stream = Count(n, &fail);
+  BufferSink sink(model_->methods()[1].signature, 64);
+  EXPECT_TRUE(*stream->Next(sink));
+  EXPECT_THAT(std::string(stream->Next(sink).status().message()),
+              AllOf(HasSubstr("streams"), HasSubstr("no number 1")));
+}
+
+TEST_F(NativeStreamTest, KnowsWhenItIsDestroyedBeforeItsEnd) {
+  const TestTensor<int64_t> n({1}, {});
+  BufferSink sink(model_->methods()[1].signature, 64);
+  {
+    const auto ended = Count(n, nullptr);
+    EXPECT_TRUE(*ended->Next(sink));
+    EXPECT_FALSE(*ended->Next(sink));
+    const auto cancelled = Count(n, nullptr);
+    EXPECT_TRUE(*cancelled->Next(sink));
+    EXPECT_EQ(Cancelled(), 0);
+  }
+  EXPECT_EQ(Cancelled(), 1);
+}
+
+TEST_F(NativeStreamTest, TakesItems) {
+  FixedItems items({1, 2, 3}, absl::OkStatus());
+  const auto stream = *model_->StartStream(2, call_, {}, items);
+  BufferSink sink(model_->methods()[2].signature, 64);
+  for (const int64_t sum : {1, 3, 6}) {
+    EXPECT_TRUE(*stream->Next(sink));
+    EXPECT_EQ(sink.As<int64_t>(0)[0], sum);
+  }
+  EXPECT_FALSE(*stream->Next(sink));
+}
+
+TEST_F(NativeStreamTest, ACallersEndReachesTheModelAndComesBack) {
+  FixedItems items({1}, absl::CancelledError("the caller has gone"));
+  const auto stream = *model_->StartStream(2, call_, {}, items);
+  BufferSink sink(model_->methods()[2].signature, 64);
+  EXPECT_TRUE(*stream->Next(sink));
+  EXPECT_TRUE(absl::IsCancelled(stream->Next(sink).status()));
+}
+
+TEST_F(NativeStreamTest, RefusesWhatIsNotThere) {
+  BufferSink sink(model_->methods()[0].signature, 64);
+  EXPECT_TRUE(absl::IsFailedPrecondition(model_->RunMethod(3, call_, {}, sink)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(model_->StartStream(0, call_, {}, none_).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(model_->StartStream(3, call_, {}, none_).status()));
+}
+
+// A library that was built before there were methods.
+TEST(ModelApiTest, AnOlderTableHasNoMethods) {
+  BatonModelApi api = {};
+  api.struct_size = sizeof(api);
+  EXPECT_FALSE(HasMethods(api));
+  api.methods = [](void*, const BatonMethod**, uint32_t*, BatonError*) { return 0; };
+  api.max_streams = [](void*) { return 1u; };
+  api.run_method = [](void*, uint32_t, const BatonTensor*, uint32_t, const BatonOutputs*,
+                      BatonError*) { return 0; };
+  api.start_stream = [](void*, uint32_t, const BatonTensor*, uint32_t, const BatonItems*, void**,
+                        BatonError*) { return 0; };
+  api.next = [](void*, const BatonOutputs*, int32_t*, BatonError*) { return 0; };
+  api.end_stream = [](void*) {};
+  EXPECT_TRUE(HasMethods(api));
+  api.struct_size = offsetof(BatonModelApi, methods);
+  EXPECT_FALSE(HasMethods(api));
+}
+
+TEST(ModelApiTest, MethodsAreChecked) {
+  BatonMethod method = {};
+  const auto error = [&](uint32_t count) {
+    return std::string(ReadMethods("lib.so", &method, count).status().message());
+  };
+  EXPECT_EQ(error(0), "");
+  EXPECT_THAT(error(1), HasSubstr("not there"));
+  method.struct_size = sizeof(method);
+  EXPECT_EQ(error(1), "");
+  EXPECT_THAT(error(257), HasSubstr("more than 256"));
+  method.input_count = 1;
+  EXPECT_THAT(error(1), HasSubstr("not there"));
+  BatonParameter input = {};
+  input.struct_size = sizeof(input);
+  input.spec = {.name = "x", .shape = nullptr, .rank = 0, .dtype = 9};
+  method.inputs = &input;
+  EXPECT_EQ(error(1), "");
+  input.content = 99;
+  EXPECT_THAT(error(1), HasSubstr("content 99"));
+  input.content = 0;
+  input.spec.dtype = 99;
+  EXPECT_THAT(error(1), HasSubstr("dtype 99"));
 }
 
 TEST(ModelApiTest, TablesThatDoNotFitAreRefused) {

@@ -35,6 +35,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "baton/model_abi.h"
 #include "baton/tensor.h"
@@ -112,12 +113,50 @@ class Outputs {
   const BatonOutputs& outputs_;
 };
 
+// The items that the caller of a stream sends.
+class Items {
+ public:
+  explicit Items(const BatonItems& items) : items_(items) {}
+  Items(const Items&) = delete;
+  Items& operator=(const Items&) = delete;
+  // Waits for the next: the streamed inputs, in the signature's order, valid until
+  // the next call. nullopt when there are no more. Throws ModelError when the
+  // caller has gone or its time is over: let it pass.
+  std::optional<std::span<const TensorView>> Next();
+
+ private:
+  const BatonItems& items_;
+  std::vector<TensorView> views_;
+};
+
+// A call that gives any number of responses. Destroyed at its end, or before, where
+// its caller has cancelled it.
+class ModelStream {
+ public:
+  virtual ~ModelStream() = default;
+  // Writes the next response; false: there is none. What it throws ends the
+  // stream, but where the response was too small: then it is called again, and
+  // has to give the same one, so remember what you have given after allocating.
+  virtual bool Next(Outputs& outputs) = 0;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
 
-  // Asked once, after construction.
-  virtual Signature signature() const = 0;
+  // Asked once, after construction. Of the first method, where there are several.
+  virtual Signature signature() const {
+    const std::vector<Method> all = methods();
+    if (all.empty()) throw ModelError(BATON_INTERNAL, "the model has no signature");
+    return all.front().signature;
+  }
+
+  // For a model that can be asked for several things, or for streams: what they
+  // are; asked once. Their numbers are their places here.
+  virtual std::vector<Method> methods() const { return {}; }
+  // Streams that may be under way at once; while so many are, no other request is
+  // started. With 1 a call never meets another one half done.
+  virtual size_t max_streams() const { return 1; }
 
   // Device bytes that Upload needs; asked once, after signature().
   virtual uint64_t device_bytes() const { return 0; }
@@ -127,7 +166,24 @@ class Model {
 
   // Runs once. `inputs` are in the signature's order, checked against it, and
   // valid until Run returns.
-  virtual void Run(std::span<const TensorView> inputs, Outputs& outputs) = 0;
+  virtual void Run(std::span<const TensorView> inputs, Outputs& outputs) {
+    (void)inputs, (void)outputs;
+    throw ModelError(BATON_UNIMPLEMENTED, "the model overrides neither Run nor RunMethod");
+  }
+  // The same of a model with methods(), of one that does not stream. An optional
+  // input that was left out has the dtype kInvalid.
+  virtual void RunMethod(size_t method, std::span<const TensorView> inputs, Outputs& outputs) {
+    (void)method;
+    Run(inputs, outputs);
+  }
+  // Of one that streams. `inputs` (those that are not streamed) and `items` are
+  // valid as long as the stream.
+  virtual std::unique_ptr<ModelStream> StartStream(size_t method,
+                                                   std::span<const TensorView> inputs,
+                                                   Items& items) {
+    (void)method, (void)inputs, (void)items;
+    throw ModelError(BATON_UNIMPLEMENTED, "the model does not override StartStream");
+  }
 
   // After the last Run, bounded by reload.cleanup_timeout; a crash skips it.
   virtual void Cleanup() {}

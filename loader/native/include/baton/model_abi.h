@@ -10,9 +10,12 @@
  *    fields, an older one does not look at them. Another major version is refused.
  *  - Nothing may be thrown or longjmp'ed through these functions.
  *  - Calls come from one thread at a time, in the order
- *      stage, signature, device_bytes, upload, run..., cleanup, destroy
+ *      stage, signature, methods, max_streams, device_bytes, upload, run...,
+ *      cleanup, destroy
  *    where upload to cleanup may be left out, and after a failed call only
- *    destroy follows (a failed run may be followed by more).
+ *    destroy follows (a failed run may be followed by more). A run is also one
+ *    of run_method, start_stream and next; end_stream comes once for each stream
+ *    that start_stream gave, before cleanup.
  *  - Whoever allocates frees: pointers that one side gets are the other's, and
  *    valid until the call returns, unless said otherwise.
  */
@@ -26,7 +29,7 @@ extern "C" {
 #endif
 
 #define BATON_MODEL_ABI_MAJOR 1u
-#define BATON_MODEL_ABI_MINOR 0u
+#define BATON_MODEL_ABI_MINOR 1u
 #define BATON_MODEL_ABI_VERSION ((BATON_MODEL_ABI_MAJOR << 16) | BATON_MODEL_ABI_MINOR)
 
 /* What functions return: 0, or the number of a gRPC status code, which is also
@@ -84,6 +87,38 @@ typedef struct BatonSignature {
   const BatonTensorSpec* outputs;
 } BatonSignature;
 
+/* Since 1.1: an input or an output of a method. The entries of an array lie
+ * struct_size of the first one apart. */
+typedef struct BatonParameter {
+  uint32_t struct_size;
+  uint32_t flags;   /* BATON_PARAMETER_... */
+  uint32_t content; /* the number of baton::Content; 0: a tensor */
+  uint32_t reserved;
+  BatonTensorSpec spec;
+  const char* type_text;    /* for people; NULL: none */
+  const char* default_text; /* likewise, of an optional input */
+} BatonParameter;
+
+enum {
+  BATON_PARAMETER_OPTIONAL = 1, /* an input that a request may leave out: its dtype is 0 then */
+  BATON_PARAMETER_STREAMED = 2  /* an input that comes with each item of a stream */
+};
+
+/* Since 1.1: something that the model can be asked to do. As BatonParameter in
+ * arrays. */
+typedef struct BatonMethod {
+  uint32_t struct_size;
+  uint32_t flags; /* BATON_METHOD_... */
+  const char* name;
+  const char* doc; /* for people; NULL: none */
+  uint32_t input_count;
+  uint32_t output_count;
+  const BatonParameter* inputs;
+  const BatonParameter* outputs;
+} BatonMethod;
+
+enum { BATON_METHOD_STREAMS_INPUTS = 1, BATON_METHOD_STREAMS_OUTPUTS = 2 };
+
 /* An input: dense, row-major, 128-byte aligned, not to be written. In the
  * signature's order, and already checked against it. */
 typedef struct BatonTensor {
@@ -123,6 +158,18 @@ typedef struct BatonOutputs {
                       void** data, uint64_t* bytes, BatonError* error);
 } BatonOutputs;
 
+/* Since 1.1: the items that the caller of a stream sends. */
+typedef struct BatonItems {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void* context;
+  /* Waits for the next: the streamed inputs, in order, valid until the next call
+   * or the stream's end. *there is 0 when there are no more. Another code than 0:
+   * end the stream with it (the caller has gone, or its time is over). */
+  int32_t (*next)(void* context, const BatonTensor** inputs, uint32_t* input_count, int32_t* there,
+                  BatonError* error);
+} BatonItems;
+
 /* The library's functions; static storage. `model` is what stage gave. */
 typedef struct BatonModelApi {
   uint32_t struct_size;
@@ -138,6 +185,26 @@ typedef struct BatonModelApi {
   int32_t (*run)(void* model, const BatonTensor* inputs, uint32_t input_count,
                  const BatonOutputs* outputs, BatonError* error);
   int32_t (*cleanup)(void* model, BatonError* error);
+
+  /* Since 1.1; all of them, or a table that ends before. A model without methods
+   * of its own gives a count of 0, and is asked for run alone. */
+  /* As signature; the first method is the one that signature tells of. */
+  int32_t (*methods)(void* model, const BatonMethod** methods, uint32_t* count, BatonError* error);
+  /* Streams that may be under way at once; 0 counts as 1. */
+  uint32_t (*max_streams)(void* model);
+  int32_t (*run_method)(void* model, uint32_t method, const BatonTensor* inputs,
+                        uint32_t input_count, const BatonOutputs* outputs, BatonError* error);
+  /* Of a method that streams. `inputs` (those that are not streamed) and `items`
+   * are valid until end_stream. */
+  int32_t (*start_stream)(void* model, uint32_t method, const BatonTensor* inputs,
+                          uint32_t input_count, const BatonItems* items, void** stream,
+                          BatonError* error);
+  /* Writes the next response; *given is 0 when there is none. After
+   * BATON_RESOURCE_EXHAUSTED from an allocation it is called again, and has to
+   * give the same one. */
+  int32_t (*next)(void* stream, const BatonOutputs* outputs, int32_t* given, BatonError* error);
+  /* Also before its end: its caller may have cancelled it. */
+  void (*end_stream)(void* stream);
 } BatonModelApi;
 
 /* The one symbol that a library exports. Gets Baton's version; a library that
