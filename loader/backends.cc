@@ -28,6 +28,9 @@ const std::vector<Backend>& Table() {
                    {.name = "layers",
                     .type = OptionType::kRecordList,
                     .fields = {"weight", "bias", "activation"}}}},
+      {.name = "python",
+       .default_file = "model.py",
+       .options = {{.name = "executable"}, {.name = "construct"}}},
   };
   return table;
 }

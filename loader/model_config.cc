@@ -200,11 +200,46 @@ absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
   return node.Map(keys);
 }
 
+// Where the code of a Python model may lie, in its directory.
+constexpr const char* kPythonFiles[] = {"model.py", "1/model.py"};
+
+// The first of them that is there; "" without one.
+std::string PythonFile(const std::filesystem::path& folder) {
+  std::error_code error;
+  for (const char* file : kPythonFiles) {
+    if (std::filesystem::is_regular_file(folder / file, error)) return file;
+  }
+  return "";
+}
+
+// What the config.yaml of a Python model may say to others: the SDK that such
+// models were written for, and its platform.
+constexpr const char* kForeignKeys[] = {
+    "build_info", "checkpoints", "concepts", "inference_compute_info", "model", "train_info"};
+
 // Nodes that can be read only when the whole document is known.
 struct Deferred {
   std::optional<ConfigNode> file;
   std::vector<ConfigNode> backend_options;
+  std::vector<ConfigNode> python_only;  // keys that no other loader has
 };
+
+void AddPythonKeys(ModelConfig& config, Deferred& deferred, std::vector<ConfigKey>& keys) {
+  for (const char* key : kForeignKeys) {
+    keys.push_back({key, [&deferred](const ConfigNode& node) {
+                      deferred.python_only.push_back(node);
+                      return absl::OkStatus();
+                    }});
+  }
+  keys.push_back({"num_threads", [&](const ConfigNode& node) {
+                    deferred.python_only.push_back(node);
+                    const absl::StatusOr<int64_t> threads = node.Integer();
+                    if (!threads.ok()) return threads.status();
+                    if (*threads < 1) return node.Error("expected 1 or more");
+                    config.options["num_threads"] = absl::StrCat(*threads);
+                    return absl::OkStatus();
+                  }});
+}
 
 absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Deferred& deferred) {
   const std::vector<std::string> loaders = BackendNames();
@@ -232,8 +267,11 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
                       return absl::OkStatus();
                     }});
   }
+  const bool has_python = !PythonFile(config.directory).empty();
+  if (has_python) AddPythonKeys(config, deferred, keys);
   absl::Status read = document.Map(keys);
   if (!read.ok()) return read;
+  if (config.loader.empty() && has_python) config.loader = "python";
   if (config.loader.empty()) {
     return document.Error(
         absl::StrCat("'loader' is missing; write one of ", absl::StrJoin(loaders, ", ")));
@@ -252,13 +290,18 @@ absl::Status ResolveFile(const ConfigNode& where, ModelConfig& config) {
 }
 
 absl::Status ReadBackendOptions(const Deferred& deferred, ModelConfig& config) {
+  if (!deferred.python_only.empty() && config.loader != "python") {
+    return deferred.python_only[0].Error(
+        absl::StrCat("a key of the loader 'python', but the loader is '", config.loader, "'"));
+  }
   for (const ConfigNode& node : deferred.backend_options) {
     if (node.name() != config.loader) {
       return node.Error(absl::StrCat("these options are for the loader '", node.name(),
                                      "', but the loader is '", config.loader, "'"));
     }
-    absl::Status read = Assign(ReadOptions(*FindBackend(config.loader), node), config.options);
-    if (!read.ok()) return read;
+    auto options = ReadOptions(*FindBackend(config.loader), node);
+    if (!options.ok()) return options.status();
+    config.options.merge(*options);
   }
   return absl::OkStatus();
 }
@@ -281,6 +324,7 @@ absl::StatusOr<ModelConfig> Load(const std::string& directory, const std::string
   absl::Status status = ReadDocument(*document, config, deferred);
   if (status.ok()) status = ReadBackendOptions(deferred, config);
   if (status.ok()) {
+    if (config.file.empty() && config.loader == "python") config.file = PythonFile(folder);
     if (config.file.empty()) config.file = FindBackend(config.loader)->default_file;
     status = ResolveFile(deferred.file.value_or(*document), config);
   }
@@ -292,7 +336,12 @@ absl::StatusOr<ModelConfig> Load(const std::string& directory, const std::string
 
 absl::StatusOr<std::string> ReadModelConfigText(const std::string& directory) {
   try {
-    return ReadWholeFile((Folder(directory) / "config.yaml").string(), ConfigNode::kMaxFileBytes);
+    const std::filesystem::path folder = Folder(directory);
+    auto text = ReadWholeFile((folder / "config.yaml").string(), ConfigNode::kMaxFileBytes);
+    if (absl::IsNotFound(text.status()) && !PythonFile(folder).empty()) {
+      return std::string("loader: python\n");
+    }
+    return text;
   } catch (const std::exception& error) {  // std::filesystem's
     return absl::InvalidArgumentError(
         absl::StrCat(directory, "/config.yaml: cannot be read: ", error.what()));

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -45,27 +46,31 @@ struct ModelConfig {
   std::string directory;        // absolute
   std::string text;             // of config.yaml, as it was read
   std::string name;             // defaults to the directory's name
-  std::string loader;           // "native", "onnx", "dense"
+  std::string loader;           // "native", "onnx", "dense", "python"
   std::string device = "host";  // "host", "cuda:0"
   // How fronts get at memory on a GPU; nullopt: as the GPU can.
   std::optional<ipc::cuda::Transport> device_transport;
   bool scrub_device_memory = false;    // cleared before it is freed, where a worker ends in order
-  std::string file;                    // library, .onnx or .safetensors, absolute
+  std::string file;                    // library, .onnx, .safetensors or model.py, absolute
   std::optional<Signature> signature;  // where the loader does not know it
   uint64_t max_request_bytes = 0;      // 0: as the channel's arena allows
   uint64_t device_capacity_bytes = 0;  // 0: the device's own
   uint64_t device_results_bytes = 0;   // set aside for results that stay on the device
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it
+  // Not of the file: what nothing that a model prints may show. nullptr: nothing.
+  const std::vector<std::string>* secrets = nullptr;
 };
 
-// Reads `directory`/config.yaml. Unknown keys, wrong types and missing files
+// Reads `directory`/config.yaml. A directory with a model.py, or a 1/model.py,
+// needs none, and no `loader` in it. Unknown keys, wrong types and missing files
 // are INVALID_ARGUMENT or NOT_FOUND with "file:line: what, and what to write
 // instead".
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory);
 // As if config.yaml held `text`.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& directory, const std::string& text);
-// The text of config.yaml, which need not be a good one.
+// The text of config.yaml, which need not be a good one; where a directory
+// needs none, one that says so.
 absl::StatusOr<std::string> ReadModelConfigText(const std::string& directory);
 
 }  // namespace baton::loader

@@ -11,6 +11,7 @@
 #include "loader/dense/dense_model.h"
 #include "loader/model.h"
 #include "loader/native/native_model.h"
+#include "loader/python/open_backend.h"
 #ifdef BATON_HAS_ONNX
 #include "loader/onnx/onnx_model.h"
 #endif
@@ -21,6 +22,7 @@ namespace {
 absl::StatusOr<std::unique_ptr<Model>> Dispatch(const ModelConfig& config) {
   if (config.loader == "native") return StageNativeModel(config);
   if (config.loader == "dense") return StageDenseModel(config);
+  if (config.loader == "python") return StagePythonModel(config);
   if (config.loader == "onnx") {
 #ifdef BATON_HAS_ONNX
     return StageOnnxModel(config);

@@ -29,6 +29,8 @@
 
 namespace baton::python {
 
+class ValueMessage;
+
 // An object that is ready to be written as one tensor. Holds references to
 // Python objects: destroy it with the GIL held.
 class Encoded {
@@ -50,7 +52,6 @@ class Encoded {
 
  private:
   friend class Encoder;
-  struct Composite;
 
   DType dtype_ = DType::kInvalid;
   size_t rank_ = 0;
@@ -59,8 +60,8 @@ class Encoded {
   const std::byte* data_ = nullptr;
   alignas(8) std::array<std::byte, 8> scalar_{};  // where data_ may point
   bool in_scalar_ = false;
-  pybind11::object holder_;               // owns what data_ points to
-  std::unique_ptr<Composite> composite_;  // of a kValue
+  pybind11::object holder_;              // owns what data_ points to
+  std::unique_ptr<ValueMessage> value_;  // of a kValue
 };
 
 // What `object` is as a tensor of `spec`. None is encoded by kValue alone: an

@@ -4,7 +4,7 @@
 #
 # The tensor, which lies on a 128-byte boundary:
 #
-#   | bytes of the message: UInt64, little-endian | the message, standard framing, one segment |
+#   | bytes of the message: UInt64, little-endian | the message, standard framing |
 #   | arrays, each on a 128-byte boundary counted from the tensor's start |
 #
 # So a reader copies the message, which is small, and checks it in memory of its own; arrays stay

@@ -240,5 +240,47 @@ TEST_F(ModelConfigTest, AnyCutOrChangedByteIsAStatus) {
   }
 }
 
+TEST_F(ModelConfigTest, ADirectoryWithAPythonModelNeedsNoConfig) {
+  const TempDir dir;
+  EXPECT_EQ(LoadModelConfig(dir.path()).status().code(), absl::StatusCode::kNotFound);
+  dir.Write("1/model.py", "");
+  auto config = LoadModelConfig(dir.path());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->loader, "python");
+  EXPECT_EQ(config->file, dir.File("1/model.py"));
+  const absl::StatusOr<std::string> text = ReadModelConfigText(dir.path());
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(config->text, *text);
+  dir.Write("model.py", "");
+  EXPECT_EQ(LoadModelConfig(dir.path())->file, dir.File("model.py"));
+  dir.Write("config.yaml", "name: mine\npython: {executable: /opt/bin/python3}\n");
+  config = LoadModelConfig(dir.path());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->loader, "python");
+  EXPECT_EQ(config->options.at("executable"), "/opt/bin/python3");
+}
+
+TEST_F(ModelConfigTest, ForeignKeysAreForPythonOnly) {
+  const TempDir dir;
+  const std::string foreign = "model:\n  id: x\nbuild_info: {}\nnum_threads: 16\n";
+  dir.Write("model.py", "");
+  dir.Write("model.so", "");
+  auto config = LoadModelConfig(dir.path(), foreign + "python: {construct: staging}\n");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->options.at("num_threads"), "16");
+  EXPECT_EQ(config->options.at("construct"), "staging");
+  EXPECT_THAT(std::string(LoadModelConfig(dir.path(), "num_threads: 0\n").status().message()),
+              HasSubstr("config.yaml:1: num_threads"));
+  EXPECT_THAT(std::string(LoadModelConfig(dir.path(), "modell: 1\n").status().message()),
+              HasSubstr("did you mean 'model'"));
+  EXPECT_THAT(
+      std::string(LoadModelConfig(dir.path(), foreign + "loader: native\n").status().message()),
+      AllOf(HasSubstr(": model: a key of the loader 'python'"), HasSubstr("the loader is 'native'")));
+  std::filesystem::remove(dir.File("model.py"));
+  EXPECT_THAT(
+      std::string(LoadModelConfig(dir.path(), foreign + "loader: native\n").status().message()),
+      HasSubstr("unknown key"));
+}
+
 }  // namespace
 }  // namespace baton::loader
