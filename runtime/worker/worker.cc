@@ -95,6 +95,13 @@ void LeaveSignalsToSupervisor() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::sigaction(number, &action, nullptr);
 }
 
+// What a model's libraries print goes where the log goes: nobody reads the
+// standard output that was inherited, and it may be somebody's data.
+void SendOutputToLog() {
+  if (::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) return;  // without a log, both go nowhere
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+}
+
 absl::Status CheckPage(const ipc::WorkerPage& page) {
   constexpr uint32_t kMajor = 16;
   // SYNC: page_ready
@@ -176,6 +183,7 @@ class Worker {
             : loader::LoadModelConfig(assignment_.directory, assignment_.config);
     if (!config.ok()) return config.status();
     if (!assignment_.device.empty()) config->device = assignment_.device;
+    config->secrets = &assignment_.secrets;
     device_options_ = {.name = config->device, .transport = config->device_transport};
     scrub_ = config->scrub_device_memory;
     // Here, while the one before still serves: a driver takes its time to start.
@@ -343,6 +351,7 @@ absl::Status TieToSupervisor(const SupervisorLink& link) {
 
 void RunWorker(ipc::UniqueFd control) {
   LeaveSignalsToSupervisor();
+  SendOutputToLog();
   // Whatever else was inherited is not ours, and a model must not find it.
   const int first_foreign = control.get() + 1;
   ::close_range(static_cast<unsigned>(first_foreign), ~0u, 0);

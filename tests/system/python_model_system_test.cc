@@ -1,0 +1,163 @@
+// Python models in real workers: what a worker's life, a reload and a loss are to them. What a
+// model can do is in tests/loader/python.
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
+#include "tests/system/system_test_base.h"
+
+namespace baton::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PythonSystemTest : public SystemTest {
+ protected:
+  // Serves a copy of tests/loader/python/models/served, whose config.yaml is `config`; none:
+  // without.
+  void ServePython(const std::string& config = "") {
+    options_.directory = temp_.path() + "/model";
+    fs::copy(absl::StrCat(std::getenv("BATON_SOURCE_DIR"), "/tests/loader/python/models/served"),
+             options_.directory, fs::copy_options::recursive);
+    if (!config.empty()) std::ofstream(options_.directory + "/config.yaml") << config;
+    if (fs::exists(secrets_)) options_.secrets_directory = secrets_;
+    options_.env["CLEANUP_FILE"] = cleanup_file_;
+    absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach();
+    ASSERT_TRUE(front.ok()) << front.status();
+    front_ = *std::move(front);
+    absl::StatusOr<Channel> channel = front_->OpenChannel();
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    channel_.emplace(*std::move(channel));
+  }
+
+  absl::StatusOr<std::string> Try(const std::string& text,
+                                  absl::Duration timeout = absl::Minutes(1)) {
+    absl::StatusOr<Request> request =
+        channel_->NewRequest({{"text", DType::kUInt8, {static_cast<int64_t>(text.size())}}});
+    if (!request.ok()) return request.status();
+    std::copy(text.begin(), text.end(), request->input<uint8_t>(0).begin());
+    absl::StatusOr<Response> response = channel_->Call(*std::move(request), {.timeout = timeout});
+    if (!response.ok()) return response.status();
+    const auto output = response->output<uint8_t>("output");
+    return std::string(output.begin(), output.end());
+  }
+  std::string Ask(const std::string& text) {
+    absl::StatusOr<std::string> answer = Try(text);
+    return answer.ok() ? *answer : answer.status().ToString();
+  }
+
+  std::vector<std::string> Cleanups() const {
+    std::vector<std::string> lines;
+    std::ifstream file(cleanup_file_);
+    for (std::string line; std::getline(file, line);) lines.push_back(line);
+    return lines;
+  }
+  bool LogHas(const std::string& text) const { return absl::StrContains(server_->Log(), text); }
+
+  const std::string cleanup_file_ = temp_.path() + "/cleanups";
+  std::optional<Channel> channel_;
+};
+
+TEST_F(PythonSystemTest, A1ServesADirectoryWithNothingButModelPy) {
+  ServePython();
+  EXPECT_EQ(Ask("echo grüße"), "grüße");
+  EXPECT_EQ(Ask("echo "), "");
+  // Larger than what is loaned for it: asked for again, with enough.
+  EXPECT_EQ(Ask("big 300000").size(), 300000u);
+  const absl::Status status = Try("nothing").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnknown);
+  EXPECT_TRUE(absl::StrContains(status.message(), "AttributeError")) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "Traceback")) << status;
+  EXPECT_TRUE(absl::StrContains(Try("exit 3").status().message(), "SystemExit: 3"));
+  EXPECT_EQ(Ask("echo on"), "on");
+  EXPECT_EQ(Generation(), 1u);
+}
+
+TEST_F(PythonSystemTest, A12A18A23SecretsBeforeTheImportAndOneCleanupEach) {
+  SetSecret("APP_KEY", "first-key");
+  ServePython("loader: python\n");
+  EXPECT_EQ(Ask("keys"), "first-key first-key first-key 1");
+  SetSecret("APP_KEY", "second-key");
+  ASSERT_TRUE(WaitForGeneration(2));
+  EXPECT_EQ(Ask("keys"), "second-key second-key second-key 1");
+  EXPECT_EQ(Cleanups(), std::vector<std::string>{"first-key"});
+  SetSecret("APP_KEY", "");  // deleted
+  ASSERT_TRUE(WaitForGeneration(3));
+  EXPECT_EQ(Ask("keys"), "none none none 1");
+  EXPECT_TRUE(server_->Stop().ok());
+  EXPECT_EQ(Cleanups(), (std::vector<std::string>{"first-key", "second-key", "none"}));
+}
+
+TEST_F(PythonSystemTest, A16WhatAModelPrintsHasNoSecret) {
+  SetSecret("APP_KEY", "sword-fish");
+  ServePython();
+  EXPECT_EQ(Ask("print the sword-fish of model"), "");
+  EXPECT_TRUE(WaitFor([&] { return LogHas("python model 'model': printed: the *** of model"); }))
+      << server_->Log();
+  // What goes past Python is not looked at; it is in the log all the same.
+  EXPECT_EQ(Ask("print plain"), "");
+  EXPECT_TRUE(WaitFor([&] { return LogHas("written: plain"); })) << server_->Log();
+}
+
+TEST_F(PythonSystemTest, A19AModelThatFailsKeepsTheOneBefore) {
+  SetSecret("APP_KEY", "good");
+  ServePython();
+  SetSecret("APP_KEY", "bad");
+  ASSERT_TRUE(WaitForReceipts(1));
+  EXPECT_EQ(Ask("keys"), "good good good 1");
+  EXPECT_EQ(Generation(), 1u);
+  EXPECT_TRUE(LogHas("ValueError: this key does not work")) << server_->Log();
+}
+
+TEST_F(PythonSystemTest, A23ACleanupThatRaisesOrHangsBlocksNothing) {
+  for (const char* how : {"raises", "hangs"}) {
+    fs::remove_all(options_.directory);
+    fs::remove(cleanup_file_);
+    options_.env["CLEANUP"] = how;
+    SetSecret("APP_KEY", absl::StrCat(how, "-first"));
+    ServePython("reload: {cleanup_timeout: 200ms}\n");
+    SetSecret("APP_KEY", absl::StrCat(how, "-second"));
+    ASSERT_TRUE(WaitForGeneration(2)) << how;
+    EXPECT_EQ(Ask("echo on"), "on");
+    EXPECT_EQ(Cleanups(), std::vector<std::string>{absl::StrCat(how, "-first")});
+    channel_.reset();
+    front_.reset();
+    EXPECT_TRUE(server_->Stop().ok());
+  }
+}
+
+TEST_F(PythonSystemTest, A31ASegfaultFailsItsRequestAndTheWorkerIsReplaced) {
+  ServePython();
+  const absl::Status status = Try("segfault").status();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_EQ(Ask("echo on"), "on");
+  EXPECT_EQ(Generation(), 2u);
+}
+
+TEST_F(PythonSystemTest, A31A32OneThatNeverReturnsIsReplaced) {
+  options_.extra_args = {"--wedge-grace", "0.3"};
+  ServePython("reload: {cleanup_timeout: 200ms, drain_timeout: 200ms}\n");
+  const absl::Status status = Try("hang", absl::Milliseconds(100)).status();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  ASSERT_TRUE(WaitForGeneration(2)) << server_->Log();
+  EXPECT_EQ(Ask("echo on"), "on");
+}
+
+TEST_F(PythonSystemTest, ASlowImportIsWaitedFor) {
+  options_.env["SLOW_IMPORT"] = "3";
+  ServePython();
+  EXPECT_EQ(Ask("echo on"), "on");
+}
+
+}  // namespace
+}  // namespace baton::testing
