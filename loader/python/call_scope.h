@@ -25,6 +25,8 @@ class InputLease {
   InputLease() = default;
   // None where the block cannot be kept: then inputs have to be copied.
   explicit InputLease(loader::CallContext& call);
+  // Whether somebody else holds the owner: a view.
+  bool in_use() const { return owner_ && Py_REFCNT(owner_.ptr()) > 1; }
   pybind11::handle owner() const { return owner_ ? owner_.ptr() : Py_None; }
 
  private:

@@ -17,6 +17,7 @@
 #include "loader/python/python_log.h"
 #include "loader/python/python_stream.h"
 #include "loader/python/result_writer.h"
+#include "loader/python/unfit_result.h"
 
 namespace baton::python {
 namespace {
@@ -69,7 +70,7 @@ class PythonModel final : public loader::Model {
 
   absl::Status ReadClass();
   absl::Status Construct();
-  absl::Status RunPlanned(const MethodPlan& plan, loader::CallContext& call,
+  absl::Status RunPlanned(size_t method, loader::CallContext& call,
                           std::span<const TensorView> inputs, loader::OutputSink& outputs);
   absl::StatusOr<const MethodPlan*> PlanOf(size_t method, size_t inputs, bool streams) const;
 
@@ -82,10 +83,12 @@ class PythonModel final : public loader::Model {
   std::vector<MethodPlan> plans_;
   py::object class_;
   py::object instance_;
+  UnfitResult unfit_;
 };
 
 PythonModel::~PythonModel() {
   const Gil gil;
+  unfit_ = {};
   plans_.clear();
   instance_ = {};
   class_ = {};
@@ -173,12 +176,18 @@ absl::Status PythonModel::RunMethod(size_t method, loader::CallContext& call,
   const absl::StatusOr<const MethodPlan*> plan = PlanOf(method, inputs.size(), /*streams=*/false);
   if (!plan.ok()) return plan.status();
   const Gil gil;
-  return RunPlanned(**plan, call, inputs, outputs);
+  return RunPlanned(method, call, inputs, outputs);
 }
 
-absl::Status PythonModel::RunPlanned(const MethodPlan& plan, loader::CallContext& call,
+absl::Status PythonModel::RunPlanned(size_t method, loader::CallContext& call,
                                      std::span<const TensorView> inputs,
                                      loader::OutputSink& outputs) {
+  const MethodPlan& plan = plans_[method];
+  if (const py::object before = unfit_.Take(method, inputs)) {
+    absl::Status written = ResultWriter(plan, outputs).Write(before);
+    if (absl::IsResourceExhausted(written)) unfit_.Keep(method, inputs, before);
+    return written;
+  }
   CallContextVars vars;
   absl::Status status = vars.TakeSecrets(inputs[plan.secrets_input()]);
   if (!status.ok()) return ModelError(model_, plan.method.name, status);
@@ -191,11 +200,16 @@ absl::Status PythonModel::RunPlanned(const MethodPlan& plan, loader::CallContext
   status = DecodeParameters(plan, inputs, lease.owner(), parameters);
   if (!status.ok()) return ModelError(model_, plan.method.name, vars.WithoutSecrets(status));
   const py::object result = CallMethod(plan, parameters);
+  parameters.clear();
   if (!result) {
     return vars.WithoutSecrets(
         TakeModelError(model_, plan.method.name, absl::StatusCode::kUnknown));
   }
   status = writer.Write(result);
+  const bool own_secrets = inputs[plan.secrets_input()].dtype != DType::kInvalid;
+  if (absl::IsResourceExhausted(status) && !own_secrets && !lease.in_use()) {
+    unfit_.Keep(method, inputs, result);
+  }
   if (status.ok() || absl::IsResourceExhausted(status)) return status;
   return ModelError(model_, "", vars.WithoutSecrets(status));
 }

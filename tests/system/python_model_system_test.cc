@@ -74,6 +74,7 @@ TEST_F(PythonSystemTest, A1ServesADirectoryWithNothingButModelPy) {
   EXPECT_EQ(Ask("echo "), "");
   // Larger than what is loaned for it: asked for again, with enough.
   EXPECT_EQ(Ask("big 300000").size(), 300000u);
+  EXPECT_EQ(Ask("bigs"), "1");
   const absl::Status status = Try("nothing").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnknown);
   EXPECT_TRUE(absl::StrContains(status.message(), "AttributeError")) << status;

@@ -268,6 +268,24 @@ TEST_F(PythonModelTest, TellsTheSizeThatWouldHaveDone) {
               HasSubstr("needs 1152"));  // 256 + 896: both, on 128-byte boundaries
 }
 
+TEST_F(PythonModelTest, AMethodRunsOnceAlsoWhereItsResultDidNotFit) {
+  StartNamed("arrays");
+  const PythonCallOptions small = {.block_bytes = 64};
+  EXPECT_THAT(Call("counted", "{'n': 9}", small), HasSubstr("needs 128"));
+  EXPECT_EQ(Call("counted", "{'n': 9}"), "array([1, 1, 1, 1, 1, 1, 1, 1, 1])");
+  // Once; and not for other inputs, nor for another method's call between.
+  EXPECT_EQ(Call("counted", "{'n': 1}"), "array([2])");
+  EXPECT_THAT(Call("counted", "{'n': 9}", small), HasSubstr("needs 128"));
+  EXPECT_EQ(Call("counted", "{'n': 1}"), "array([4])");
+  EXPECT_THAT(Call("counted", "{'n': 9}", small), HasSubstr("needs 128"));
+  EXPECT_EQ(Call("forget"), "None");
+  EXPECT_THAT(Call("counted", "{'n': 9}"), HasSubstr("array([6, 6"));
+  // Not where the answer would be another caller's own.
+  EXPECT_THAT(Call("counted", "{'n': 9}", {.block_bytes = 64, .secrets = "{}"}),
+              HasSubstr("needs 128"));
+  EXPECT_THAT(Call("counted", "{'n': 9}"), HasSubstr("array([8, 8"));
+}
+
 TEST_F(PythonModelTest, A9LocksFilesThreadsAndThreadLocals) {
   StartNamed("stateful");
   EXPECT_EQ(Call("predict", "{'line': 1}"), "'second'");

@@ -9,6 +9,7 @@ class Arrays(ModelClass):
         super().__init__()
         self.kept = None
         self.lent = None
+        self.runs = 0
 
     @ModelClass.method
     def address(self, x: np.ndarray) -> int:
@@ -73,6 +74,11 @@ class Arrays(ModelClass):
     def other_shape(self, n: int) -> np.ndarray:
         baton.empty_output("output", n, np.float32)
         return np.full(n + 1, 3, np.float32)
+
+    @ModelClass.method
+    def counted(self, n: int) -> np.ndarray:
+        self.runs += 1
+        return np.full(n, self.runs, np.int64)
 
     @ModelClass.method
     def transposed(self, x: np.ndarray) -> np.ndarray:

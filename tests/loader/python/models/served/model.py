@@ -48,7 +48,11 @@ class Served(ModelClass):
         raise SystemExit(int(rest))
 
     def _big(self, rest):
+        self.bigs = getattr(self, "bigs", 0) + 1
         return "x" * int(rest)
+
+    def _bigs(self, rest):
+        return str(self.bigs)
 
     def cleanup(self):
         with open(os.environ["CLEANUP_FILE"], "a") as file:
