@@ -1,10 +1,6 @@
 // How fast host bytes get to the device through the ring of pinned slots that
 // workers upload weights by, against one copy from pinned memory.
-#include "tools/gpu_check/measurement.h"
-
-#ifdef BATON_HAS_UPLOAD_RING
-
-#include <sys/mman.h>
+#include "ipc/cuda/upload_ring.h"
 
 #include <algorithm>
 #include <cstring>
@@ -16,31 +12,14 @@
 #include "absl/strings/str_cat.h"
 
 #include "ipc/cuda/cuda_context.h"
-#include "ipc/cuda/upload_ring.h"
+#include "tools/gpu_check/measurement.h"
+#include "tools/gpu_check/pinned_bandwidth.h"
 #include "tools/gpu_check/samples.h"
 
 namespace baton::gpu_check {
 namespace {
 
 namespace cuda = ipc::cuda;
-
-// One copy of as much as a slot holds, from pinned memory: what the bus carries.
-absl::StatusOr<double> PinnedBandwidth(const cuda::Driver& driver, cuda::DevicePtr to,
-                                       uint64_t bytes) {
-  void* pinned = nullptr;
-  absl::Status status = driver.ToStatus(driver->MemHostAlloc(&pinned, bytes, 0), "cuMemHostAlloc");
-  if (!status.ok()) return status;
-  std::memset(pinned, 1, bytes);
-  double best = 0;
-  for (int i = 0; i < 4 && status.ok(); ++i) {
-    const Stopwatch watch;
-    status = driver.ToStatus(driver->MemcpyHtoD(to, pinned, bytes), "cuMemcpyHtoD");
-    best = std::max(best, static_cast<double>(bytes) / watch.Nanoseconds());
-  }
-  status.Update(driver.ToStatus(driver->MemFreeHost(pinned), "cuMemFreeHost"));
-  if (!status.ok()) return status;
-  return best;
-}
 
 absl::StatusOr<double> RingBandwidth(cuda::UploadRing& ring, cuda::DevicePtr to,
                                      std::span<const std::byte> from) {
@@ -89,7 +68,7 @@ absl::Status MeasureUploadRing(const Settings& settings, Report& report) {
   if (!status.ok()) return status;
   const std::vector<std::byte> from(bytes, std::byte{0x35});
   const absl::StatusOr<double> pinned =
-      PinnedBandwidth(driver, to, std::min<uint64_t>(bytes, uint64_t{256} << 20));
+      PinnedBandwidth(driver, std::min<uint64_t>(bytes, uint64_t{256} << 20));
   double best = 0;
   for (const unsigned threads : {0u, 1u, 2u, 4u}) {
     const double bandwidth = MeasureRing(*context, threads, to, from, report);
@@ -105,16 +84,3 @@ absl::Status MeasureUploadRing(const Settings& settings, Report& report) {
 }
 
 }  // namespace baton::gpu_check
-
-#else
-
-namespace baton::gpu_check {
-
-absl::Status MeasureUploadRing(const Settings&, Report& report) {
-  report.Skipped("upload: ring", "this build has no upload ring");
-  return absl::OkStatus();
-}
-
-}  // namespace baton::gpu_check
-
-#endif
