@@ -6,7 +6,8 @@
 #
 # Paths in the bundle are those of the build folder, so that a test that finds things by BATON_BINARY_DIR
 # finds them there, too; files of the source folder are under source/, for BATON_SOURCE_DIR.
-set(bundle_targets baton-supervisor baton-worker baton-confirm shmctl baton-gpu-measure)
+set(bundle_targets baton-supervisor baton-worker baton-confirm shmctl baton-gpu-measure
+                   baton_gpu_check_model)
 foreach(target simgpu_cuda simgpu_nvml baton-simgpu-run)  # for tools/gpu-check --simulated
   if(TARGET ${target})
     list(APPEND bundle_targets ${target})

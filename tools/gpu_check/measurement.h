@@ -61,6 +61,8 @@ absl::Status MeasureUploadRing(const Settings& settings, Report& report);
 absl::Status MeasureRegisteredSegment(const Settings& settings, Report& report);
 absl::Status MeasureSampler(const Settings& settings, Report& report);
 absl::Status MeasureTrialAllocation(const Settings& settings, Report& report);
+absl::Status MeasureRoundTrip(const Settings& settings, Report& report);
+absl::Status MeasureReload(const Settings& settings, Report& report);
 
 }  // namespace baton::gpu_check
 

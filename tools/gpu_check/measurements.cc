@@ -35,9 +35,10 @@ constexpr std::array kMeasurements = {
                 absl::Seconds(60), MeasureRegisteredSegment},
     Measurement{"trial_allocation", "what it costs to try whether memory is free",
                 absl::Seconds(120), MeasureTrialAllocation},
-    // What takes a server that runs on the GPU comes here: reload gaps for 1, 8 and 32 GiB of
-    // weights against bytes / bandwidth with the peak of DeviceBytesSampler, and round trips with
-    // outputs in host and in device memory.
+    Measurement{"round_trip", "a server on the GPU: results on the host and on the device",
+                absl::Seconds(180), MeasureRoundTrip},
+    Measurement{"reload", "a server on the GPU: gap and peak device bytes of reloads",
+                absl::Seconds(300), MeasureReload},
 };
 
 }  // namespace

@@ -30,7 +30,8 @@ TEST_P(MeasureGpuTest, NothingFailsOrContradicts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MeasureGpuTest,
-                         ::testing::Values("machine", "ipc_refusals", "vmm_cost"));
+                         ::testing::Values("machine", "ipc_refusals", "vmm_cost", "round_trip",
+                                           "reload"));
 
 }  // namespace
 }  // namespace baton::gpu_check
