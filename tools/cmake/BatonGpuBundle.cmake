@@ -26,6 +26,8 @@ foreach(test IN LISTS tests)
   # The bundle's folder takes the place of this tree's.
   string(REPLACE "${PROJECT_BINARY_DIR}" "@BUNDLE@" about "${about}")
   string(REPLACE "${PROJECT_SOURCE_DIR}" "@BUNDLE@/source" about "${about}")
+  string(REGEX REPLACE "\\$<TARGET_FILE:([^>]*)>"
+         "@BUNDLE@/$<PATH:RELATIVE_PATH,$<TARGET_FILE:\\1>,${PROJECT_BINARY_DIR}>" about "${about}")
   set(path "$<PATH:RELATIVE_PATH,$<TARGET_FILE:${test}>,${PROJECT_BINARY_DIR}>")
   string(APPEND tests_text "baton_bundled_test(${test} \"${path}\" ${about})\n")
 endforeach()

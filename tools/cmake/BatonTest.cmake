@@ -15,7 +15,8 @@ add_custom_target(tsan_tests)
 #
 # DEPENDS are programs that the test starts. SERIAL keeps other tests from running beside it (for tests
 # that count system-wide things). TIMEOUT is per case. The label `tsan` puts a test into the
-# thread-sanitizer run; `gpu` says that it may be skipped where there is no GPU.
+# thread-sanitizer run; `gpu` says that it may be skipped where there is no GPU; `hardware` beside it, that
+# a simulated GPU does not do.
 function(baton_test)
   cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;ENV;DEPENDS")
   if(NOT arg_NAME)
@@ -47,10 +48,11 @@ function(baton_test)
   # For the bundle that tools/gpu-check takes to a machine with a GPU.
   if("gpu" IN_LIST arg_LABELS)
     set_property(GLOBAL APPEND PROPERTY BATON_GPU_TESTS ${name})
+    list(JOIN arg_LABELS "\" \"" labels)
     set_target_properties(${name} PROPERTIES
       BATON_BUNDLED_DEPENDS "${arg_DEPENDS}"
       BATON_BUNDLED_TEST
-        "TIMEOUT \"${arg_TIMEOUT}\" LABELS \"${arg_LABELS}\" ENV \"${arg_ENV}\" SERIAL \"${arg_SERIAL}\"")
+        "TIMEOUT \"${arg_TIMEOUT}\" LABELS \"${labels}\" ENV \"${arg_ENV}\" SERIAL \"${arg_SERIAL}\"")
   endif()
 
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
