@@ -275,7 +275,8 @@ TEST_F(ModelConfigTest, ForeignKeysAreForPythonOnly) {
               HasSubstr("did you mean 'model'"));
   EXPECT_THAT(
       std::string(LoadModelConfig(dir.path(), foreign + "loader: native\n").status().message()),
-      AllOf(HasSubstr(": model: a key of the loader 'python'"), HasSubstr("the loader is 'native'")));
+      AllOf(HasSubstr(": model: a key of the loader 'python'"),
+            HasSubstr("the loader is 'native'")));
   std::filesystem::remove(dir.File("model.py"));
   EXPECT_THAT(
       std::string(LoadModelConfig(dir.path(), foreign + "loader: native\n").status().message()),
