@@ -92,7 +92,8 @@ class Device {
   }
 };
 
-// Front side: another process's arena, mapped for reading.
+// Front side: another process's arena, mapped for reading; a front may have
+// itself allowed to write where it was given a slice.
 class ImportedArena {
  public:
   virtual ~ImportedArena() = default;
@@ -104,8 +105,22 @@ class ImportedArena {
   virtual int device_ordinal() const { return -1; }  // as this process counts GPUs
   virtual uint64_t size_bytes() const { return bytes().size(); }
   // The destructor calls a driver, which may take its time or hang: it is not
-  // to run on a thread that anybody waits for.
+  // to run on a thread that anybody waits for. Neither are AllowWrites and the
+  // copies then.
   virtual bool closing_may_hang() const { return false; }
+  // Makes these bytes writable here, as far as the device can keep apart what
+  // is: pages on the host; all of the arena on a GPU (cuda/DESIGN.md). Others
+  // may read meanwhile. Never undone.
+  virtual absl::Status AllowWrites(uint64_t offset, uint64_t bytes) = 0;
+  // What was allowed to be written, in place; empty where the CPU cannot.
+  virtual std::span<std::byte> Writable(uint64_t offset, uint64_t bytes) {
+    static_cast<void>(offset), static_cast<void>(bytes);
+    return {};
+  }
+  // Copies from and to the arena; they are over, for every process, on return.
+  // INVALID_ARGUMENT for what is outside of it. CopyIn only where it was allowed.
+  virtual absl::Status CopyOut(std::span<std::byte> to, uint64_t offset) = 0;
+  virtual absl::Status CopyIn(uint64_t offset, std::span<const std::byte> from) = 0;
   virtual uint64_t generation() const = 0;
 };
 

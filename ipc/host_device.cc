@@ -294,7 +294,44 @@ class ImportedHostArena final : public ImportedArena {
   }
   uint64_t generation() const override { return generation_; }
 
+  absl::Status AllowWrites(uint64_t offset, uint64_t bytes) override {
+    if (absl::Status inside = CheckInside(offset, bytes); !inside.ok()) return inside;
+    // The descriptor was writable, so the mapping may be.
+    if (::mprotect(At(offset), bytes, PROT_READ | PROT_WRITE) != 0) {
+      return absl::ErrnoToStatus(
+          errno, absl::StrCat("cannot make ", bytes, " bytes at ", offset,
+                              " of the device arena of generation ", generation_, " writable"));
+    }
+    return absl::OkStatus();
+  }
+  std::span<std::byte> Writable(uint64_t offset, uint64_t bytes) override {
+    if (!CheckInside(offset, bytes).ok()) return {};
+    return {At(offset), bytes};
+  }
+  absl::Status CopyOut(std::span<std::byte> to, uint64_t offset) override {
+    if (absl::Status inside = CheckInside(offset, to.size()); !inside.ok()) return inside;
+    if (!to.empty()) std::memcpy(to.data(), At(offset), to.size());
+    return absl::OkStatus();
+  }
+  absl::Status CopyIn(uint64_t offset, std::span<const std::byte> from) override {
+    if (absl::Status inside = CheckInside(offset, from.size()); !inside.ok()) return inside;
+    if (!from.empty()) std::memcpy(At(offset), from.data(), from.size());
+    return absl::OkStatus();
+  }
+
  private:
+  std::byte* At(uint64_t offset) const {
+    return static_cast<std::byte*>(region_.get_address()) + offset;
+  }
+  absl::Status CheckInside(uint64_t offset, uint64_t bytes) const {
+    if (offset <= region_.get_size() && bytes <= region_.get_size() - offset) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(bytes, " bytes at ", offset, " are outside the device arena of generation ",
+                     generation_, ", which has ", region_.get_size()));
+  }
+
   bip::mapped_region region_;
   uint64_t generation_;
 };

@@ -35,22 +35,85 @@ absl::StatusOr<std::shared_ptr<const CudaContext>> KeptContext(const Uuid& uuid)
 
 class ImportedCudaArena final : public ImportedArena {
  public:
-  ImportedCudaArena(std::unique_ptr<ImportedCudaMemory> memory, uint32_t ordinal,
-                    uint64_t generation)
-      : memory_(std::move(memory)), ordinal_(ordinal), generation_(generation) {}
+  ImportedCudaArena(std::shared_ptr<const CudaContext> context,
+                    std::unique_ptr<ImportedCudaMemory> memory, uint64_t generation)
+      : context_(std::move(context)), memory_(std::move(memory)), generation_(generation) {}
+  ~ImportedCudaArena() override {
+    if (stream_ == nullptr) return;
+    static_cast<void>(context_->MakeCurrent());
+    static_cast<void>(context_->driver()->StreamDestroy(stream_));
+  }
 
   std::span<const std::byte> bytes() const override { return {}; }
   uint64_t device_address() const override { return memory_->address(); }
-  int device_ordinal() const override { return static_cast<int>(ordinal_); }
+  int device_ordinal() const override { return static_cast<int>(context_->gpu().ordinal); }
   uint64_t size_bytes() const override { return memory_->bytes(); }
   uint64_t generation() const override { return generation_; }
   bool closing_may_hang() const override { return true; }
+  absl::Status AllowWrites(uint64_t offset, uint64_t bytes) override;
+  absl::Status CopyOut(std::span<std::byte> to, uint64_t offset) override;
+  absl::Status CopyIn(uint64_t offset, std::span<const std::byte> from) override;
 
  private:
+  absl::Status CheckInside(uint64_t offset, uint64_t bytes) const;
+  // Makes the context current, and a stream where there is none yet.
+  absl::Status Prepare();
+  absl::Status Synchronize() const {
+    const Driver& driver = context_->driver();
+    return driver.ToStatus(driver->StreamSynchronize(stream_), "cuStreamSynchronize");
+  }
+
+  const std::shared_ptr<const CudaContext> context_;
   const std::unique_ptr<ImportedCudaMemory> memory_;
-  const uint32_t ordinal_;
   const uint64_t generation_;
+  // Of its own: the default one would wait for what the service computes.
+  Stream stream_ = nullptr;
 };
+
+absl::Status ImportedCudaArena::CheckInside(uint64_t offset, uint64_t bytes) const {
+  if (offset <= size_bytes() && bytes <= size_bytes() - offset) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(bytes, " bytes at ", offset,
+                                                 " are outside the device arena of generation ",
+                                                 generation_, ", which has ", size_bytes()));
+}
+
+absl::Status ImportedCudaArena::Prepare() {
+  if (absl::Status current = context_->MakeCurrent(); !current.ok()) return current;
+  if (stream_ != nullptr) return absl::OkStatus();
+  const Driver& driver = context_->driver();
+  return driver.ToStatus(driver->StreamCreate(&stream_, kStreamNonBlocking), "cuStreamCreate");
+}
+
+absl::Status ImportedCudaArena::AllowWrites(uint64_t offset, uint64_t bytes) {
+  if (absl::Status inside = CheckInside(offset, bytes); !inside.ok()) return inside;
+  return memory_->AllowWrites();
+}
+
+absl::Status ImportedCudaArena::CopyOut(std::span<std::byte> to, uint64_t offset) {
+  absl::Status status = CheckInside(offset, to.size());
+  if (status.ok()) status = Prepare();
+  if (!status.ok() || to.empty()) return status;
+  const Driver& driver = context_->driver();
+  status = driver.ToStatus(
+      driver->MemcpyDtoHAsync(to.data(), memory_->address() + offset, to.size(), stream_),
+      "cuMemcpyDtoHAsync");
+  // Also after an error: nothing may write to `to` when we have returned.
+  status.Update(Synchronize());
+  return status;
+}
+
+absl::Status ImportedCudaArena::CopyIn(uint64_t offset, std::span<const std::byte> from) {
+  absl::Status status = CheckInside(offset, from.size());
+  if (status.ok()) status = Prepare();
+  if (!status.ok() || from.empty()) return status;
+  const Driver& driver = context_->driver();
+  status = driver.ToStatus(
+      driver->MemcpyHtoDAsync(memory_->address() + offset, from.data(), from.size(), stream_),
+      "cuMemcpyHtoDAsync");
+  // A plain copy may return before the bytes are there for another process.
+  status.Update(Synchronize());
+  return status;
+}
 
 }  // namespace
 
@@ -74,8 +137,7 @@ absl::StatusOr<std::unique_ptr<ImportedArena>> ImportCudaArena(ArenaExport arena
     return absl::Status(memory.status().code(),
                         absl::StrCat(what, std::string(memory.status().message())));
   }
-  return std::make_unique<ImportedCudaArena>(*std::move(memory), (*context)->gpu().ordinal,
-                                             arena.generation);
+  return std::make_unique<ImportedCudaArena>(*context, *std::move(memory), arena.generation);
 }
 
 }  // namespace baton::ipc::cuda

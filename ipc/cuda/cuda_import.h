@@ -11,7 +11,8 @@
 namespace baton::ipc::cuda {
 
 // Finds the GPU by the token's UUID, and opens the arena there for reading (by
-// CUDA IPC nothing keeps anybody from writing; a descriptor's mapping cannot).
+// CUDA IPC nothing keeps anybody from writing; a descriptor's mapping cannot,
+// before AllowWrites).
 // The context that this needs is made once in a process and kept. Closing and
 // opening may take milliseconds, or hang with the driver: not on a thread that
 // serves anybody.

@@ -44,13 +44,16 @@ class VmmMapping {
     status = driver.ToStatus(driver->MemMap(mapping->address_, bytes, 0, handle, 0), "cuMemMap");
     if (!status.ok()) return status;
     mapping->mapped_ = true;
-    const AccessDesc desc{
-        .location = {.type = kLocationTypeDevice, .id = mapping->context_->gpu().device},
-        .flags = access};
-    status =
-        driver.ToStatus(driver->MemSetAccess(mapping->address_, bytes, &desc, 1), "cuMemSetAccess");
+    status = mapping->SetAccess(access);
     if (!status.ok()) return status;
     return mapping;
+  }
+  // Of all of it: the driver changes whole allocations only.
+  absl::Status SetAccess(int access) const {
+    const AccessDesc desc{.location = {.type = kLocationTypeDevice, .id = context_->gpu().device},
+                          .flags = access};
+    const Driver& driver = context_->driver();
+    return driver.ToStatus(driver->MemSetAccess(address_, bytes_, &desc, 1), "cuMemSetAccess");
   }
   ~VmmMapping() {
     const Driver& driver = context_->driver();
@@ -162,6 +165,10 @@ class OpenedVmmMemory final : public ImportedCudaMemory {
   }
   DevicePtr address() const override { return mapping_->address(); }
   uint64_t bytes() const override { return mapping_->bytes(); }
+  absl::Status AllowWrites() override {
+    if (absl::Status current = context_->MakeCurrent(); !current.ok()) return current;
+    return mapping_->SetAccess(kAccessReadWrite);
+  }
 
  private:
   const std::shared_ptr<const CudaContext> context_;

@@ -51,11 +51,13 @@ class ImportedCudaMemory {
   virtual ~ImportedCudaMemory() = default;
   virtual DevicePtr address() const = 0;
   virtual uint64_t bytes() const = 0;
+  // All of it can be written from now on. With kIpc it always could.
+  virtual absl::Status AllowWrites() { return absl::OkStatus(); }
 };
 
 // `fd` with kVmm; closed in any case. What was opened is checked to have the
 // token's size. With kVmm the memory cannot be written through it, unless
-// `writable`.
+// `writable`, or AllowWrites has made it so.
 absl::StatusOr<std::unique_ptr<ImportedCudaMemory>> OpenCudaMemory(
     std::shared_ptr<const CudaContext> context, const ArenaToken& token, UniqueFd fd,
     bool writable);

@@ -245,6 +245,43 @@ TEST(HostDevice, ImportsAreReadOnlyNotInheritedAndKeepNoDescriptor) {
   EXPECT_EQ(not_inherited, 2u) << mappings;
 }
 
+TEST(HostDevice, AnImporterWritesWhereItWasAllowedToAndNowhereElse) {
+  const std::unique_ptr<Device> device = CreateHostDevice(4 * kMiB);
+  auto arena = device->CreateArena(kMiB, kGeneration);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  auto imported = ImportHostArena(*(*arena)->Export());
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  ASSERT_TRUE((*imported)->AllowWrites(8192, 4096).ok());
+  const std::vector<std::byte> bytes = Pattern(4096);
+  ASSERT_TRUE((*imported)->CopyIn(8192, bytes).ok());
+  const auto* const owner = reinterpret_cast<const std::byte*>((*arena)->address());
+  EXPECT_EQ(std::memcmp(owner + 8192, bytes.data(), bytes.size()), 0);
+  const std::span<std::byte> writable = (*imported)->Writable(8192 + 128, 256);
+  ASSERT_EQ(writable.size(), 256u);
+  EXPECT_EQ(writable.data(), (*imported)->bytes().data() + 8192 + 128);
+  writable[0] = std::byte{99};
+  EXPECT_EQ(owner[8192 + 128], std::byte{99});
+  std::vector<std::byte> back(100);
+  ASSERT_TRUE((*imported)->CopyOut(back, 8192 + 128).ok());
+  EXPECT_EQ(back[0], std::byte{99});
+  // The one page, between two parts of the import that stay as they were.
+  const auto start = reinterpret_cast<uint64_t>((*imported)->bytes().data());
+  const auto mapping = [](uint64_t from, uint64_t to, const char* access) {
+    std::ostringstream line;
+    line << std::hex << from << '-' << to << ' ' << access;
+    return line.str();
+  };
+  const std::string mappings = ArenaMappings();
+  EXPECT_THAT(mappings, HasSubstr(mapping(start, start + 8192, "r--s")));
+  EXPECT_THAT(mappings, HasSubstr(mapping(start + 8192, start + 12288, "rw-s")));
+  EXPECT_THAT(mappings, HasSubstr(mapping(start + 12288, start + kMiB, "r--s")));
+
+  EXPECT_TRUE(absl::IsInvalidArgument((*imported)->AllowWrites(kMiB - 4096, 8192)));
+  EXPECT_TRUE(absl::IsInvalidArgument((*imported)->CopyIn(kMiB - 4095, bytes)));
+  EXPECT_TRUE(absl::IsInvalidArgument((*imported)->CopyOut(back, ~uint64_t{0})));
+  EXPECT_TRUE((*imported)->Writable(kMiB, 1).empty());
+}
+
 TEST(HostDevice, RefusesExportsThatCouldNotBeConfirmed) {
   const std::unique_ptr<Device> device = CreateHostDevice(kArenaBytes);
   auto arena = device->CreateArena(kArenaBytes, 1);
