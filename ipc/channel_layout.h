@@ -83,8 +83,10 @@ enum class RequestKind : uint16_t { kInfer = 1, kStream = 2 };
 
 // CompletionEntry::flags: the worker gave the request back without having run it.
 inline constexpr uint16_t kCompletionDropped = 1;
+// Also: because its inputs lie in the device memory of another generation.
+inline constexpr uint16_t kCompletionStaleInputs = 2;
 // The request goes on: it keeps its place and its blocks, and has another
-// completion. (Bit 1 is left free.)
+// completion.
 inline constexpr uint16_t kCompletionMore = 4;
 
 // Entries of the completion ring of a channel: each outstanding place may owe
@@ -139,14 +141,22 @@ static_assert(sizeof(WorkerState) == 384);
 static_assert(offsetof(WorkerState, resume_generation) == 128);
 static_assert(offsetof(WorkerState, wake_count) == 256);
 
-// The first word of a request block; the descriptor follows it at
+// The start of a request block; the descriptor follows it at
 // kBlockHeaderBytes. The front may set `cancelled` at any time while the
-// request waits.
+// request waits, and `input_generation` when it has moved the inputs.
 struct RequestBlockHeader {
   std::atomic<uint32_t> cancelled;
-  uint32_t reserved[3];
+  // Where inputs lie that are on the device: a block of the channel's slice for
+  // inputs. None: they are in this block.
+  std::atomic<uint32_t> input_granule;
+  std::atomic<uint32_t> input_granules;
+  // In whose arena they are, its low 32 bits. SYNC: inputs_moved
+  std::atomic<uint32_t> input_generation;
 };
 static_assert(sizeof(RequestBlockHeader) == 16);
+static_assert(offsetof(RequestBlockHeader, input_granule) == 4);
+static_assert(offsetof(RequestBlockHeader, input_granules) == 8);
+static_assert(offsetof(RequestBlockHeader, input_generation) == 12);
 inline constexpr uint32_t kBlockHeaderBytes = 16;
 
 // Where the parts of one segment are.

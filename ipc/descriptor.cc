@@ -175,8 +175,9 @@ absl::StatusOr<DescriptorBytes> EncodeResponse(std::span<const TensorLayout> out
 }
 
 absl::StatusOr<std::vector<TensorLayout>> ParseRequest(std::span<const std::byte> bytes,
-                                                       uint64_t block_bytes) {
-  return Parse<schema::Request>(bytes, {.host = block_bytes},
+                                                       uint64_t block_bytes,
+                                                       uint64_t device_bytes) {
+  return Parse<schema::Request>(bytes, {.host = block_bytes, .device = device_bytes},
                                 [](auto root) { return root.getInputs(); });
 }
 

@@ -46,7 +46,8 @@ absl::StatusOr<DescriptorBytes> EncodeResponse(std::span<const TensorLayout> out
 // size, not dense, misaligned, or not inside its block: of `block_bytes` on
 // the host, of `device_bytes` on the device (0: there is none).
 absl::StatusOr<std::vector<TensorLayout>> ParseRequest(std::span<const std::byte> bytes,
-                                                       uint64_t block_bytes);
+                                                       uint64_t block_bytes,
+                                                       uint64_t device_bytes = 0);
 absl::StatusOr<std::vector<TensorLayout>> ParseResponse(std::span<const std::byte> bytes,
                                                         uint64_t block_bytes,
                                                         uint64_t device_bytes = 0);

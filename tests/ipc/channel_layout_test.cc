@@ -66,6 +66,9 @@ TEST(ChannelLayoutGolden, SubmissionSegment) {
   entry->device_granules = 0x0b0b0b0b;
   auto* block = reinterpret_cast<RequestBlockHeader*>(bytes.get() + plan.arena_offset);
   block->cancelled.store(1);
+  block->input_granule.store(0x0c0c0c0c);
+  block->input_granules.store(0x0d0d0d0d);
+  block->input_generation.store(0x0e0e0e0e);
   EXPECT_EQ(plan.segment_bytes, 8192u);
   EXPECT_EQ(Dump(bytes.get(), plan.segment_bytes),
             "00000: 4261746e 53756231 00200000 00000000\n"
@@ -82,7 +85,7 @@ TEST(ChannelLayoutGolden, SubmissionSegment) {
             "001c0: 85776655 44332211 00000000 00000000\n"
             "00200: 86776655 44332211 00000000 00000000\n"
             "00240: 87776655 44332211 00000000 00000000\n"
-            "01000: 01000000 00000000 00000000 00000000\n");
+            "01000: 01000000 0c0c0c0c 0d0d0d0d 0e0e0e0e\n");
 }
 
 TEST(ChannelLayoutGolden, CompletionSegment) {  // R8
