@@ -149,6 +149,11 @@ class Model {
   // started either. With 1 a call never meets another one half done.
   virtual size_t max_streams() const { return 1; }
 
+  // Whether Run also takes inputs that lie on the model's GPU: `bytes` empty,
+  // `device_address` set, in its context. Where not, they are copied to the host
+  // first. Constant once uploaded.
+  virtual bool takes_device_inputs() const { return false; }
+
   // Gives the model's own resources back. Called at most once, after the last
   // Run; must not rely on being called (a crash skips it).
   virtual void Cleanup() {}

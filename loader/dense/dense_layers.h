@@ -19,15 +19,22 @@
 
 namespace baton::loader {
 
+// Rows of float32 to be read: in host memory, or on the layers' device.
+struct DenseInput {
+  const float* host = nullptr;
+  uint64_t device = 0;  // without `host`
+};
+
 class DenseLayers {
  public:
   virtual ~DenseLayers() = default;
   // `input` [rows, first layer's inputs] to `output` [rows, last layer's
-  // outputs], both in host memory, float32. Returns when `output` is there.
-  virtual absl::Status Run(const float* input, float* output, size_t rows) = 0;
-  // The same into device memory, for layers that are computed there.
-  virtual bool writes_device() const { return false; }
-  virtual absl::Status RunToDevice(const float* input, uint64_t output, size_t rows) {
+  // outputs] in host memory, float32. Returns when `output` is there.
+  virtual absl::Status Run(const DenseInput& input, float* output, size_t rows) = 0;
+  // Whether these layers are computed on a device: then an input may lie there,
+  // and so may the output.
+  virtual bool on_device() const { return false; }
+  virtual absl::Status RunToDevice(const DenseInput& input, uint64_t output, size_t rows) {
     static_cast<void>(input), static_cast<void>(output), static_cast<void>(rows);
     return absl::UnimplementedError("these layers are computed on the host");
   }

@@ -32,6 +32,7 @@ class DenseModel final : public Model {
 
   absl::Status Upload(const DeviceRegion& region) override;
   absl::Status Run(std::span<const TensorView> inputs, OutputSink& outputs) override;
+  bool takes_device_inputs() const override { return layers_ != nullptr && layers_->on_device(); }
   void Cleanup() override { layers_.reset(); }
 
  private:
@@ -74,17 +75,18 @@ absl::Status DenseModel::Run(std::span<const TensorView> inputs, OutputSink& out
     return absl::FailedPreconditionError(
         absl::StrCat("dense model '", name_, "': Run before Upload or after Cleanup"));
   }
-  const std::span<const float> values = inputs[0].As<float>();
+  const DenseInput values = {.host = inputs[0].As<float>().data(),
+                             .device = inputs[0].device_address};
   const auto rows = static_cast<size_t>(inputs[0].shape[0]);
   const int64_t shape[] = {inputs[0].shape[0], static_cast<int64_t>(plan_.layers.back().outputs)};
-  if (outputs.on_device() && layers_->writes_device()) {
+  if (outputs.on_device() && layers_->on_device()) {
     const absl::StatusOr<uint64_t> address = outputs.AllocateOnDevice(0, shape);
     if (!address.ok()) return address.status();
-    return layers_->RunToDevice(values.data(), *address, rows);
+    return layers_->RunToDevice(values, *address, rows);
   }
   absl::StatusOr<std::span<std::byte>> block = outputs.Allocate(0, shape);
   if (!block.ok()) return block.status();
-  return layers_->Run(values.data(), reinterpret_cast<float*>(block->data()), rows);
+  return layers_->Run(values, reinterpret_cast<float*>(block->data()), rows);
 }
 
 absl::StatusOr<std::vector<float>> ReadFloats(const SafetensorsFile& file,

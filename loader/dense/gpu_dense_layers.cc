@@ -24,14 +24,15 @@ class OnGpu final : public DenseLayers {
         kernels_(std::move(kernels)) {}
 
   absl::Status CheckWeights(std::span<const float> weights) const;
-  absl::Status Run(const float* input, float* output, size_t rows) override;
-  bool writes_device() const override { return true; }
-  absl::Status RunToDevice(const float* input, uint64_t output, size_t rows) override;
+  absl::Status Run(const DenseInput& input, float* output, size_t rows) override;
+  bool on_device() const override { return true; }
+  absl::Status RunToDevice(const DenseInput& input, uint64_t output, size_t rows) override;
 
  private:
   cuda::DevicePtr At(size_t floats) const { return region_ + floats * sizeof(float); }
-  // One tile through all layers; the last one writes to `output`.
-  absl::Status RunTile(const float* input, cuda::DevicePtr output, size_t rows) const;
+  // The tile from `row` on through all layers; the last one writes to `output`.
+  absl::Status RunTile(const DenseInput& input, size_t row, cuda::DevicePtr output,
+                       size_t rows) const;
   absl::Status RunLayer(const DenseLayer& layer, cuda::DevicePtr input, cuda::DevicePtr output,
                         size_t rows) const;
   absl::Status Synchronize() const {
@@ -88,32 +89,38 @@ absl::Status OnGpu::RunLayer(const DenseLayer& layer, cuda::DevicePtr input, cud
   return status;
 }
 
-absl::Status OnGpu::RunTile(const float* input, cuda::DevicePtr output, size_t rows) const {
+absl::Status OnGpu::RunTile(const DenseInput& input, size_t row, cuda::DevicePtr output,
+                            size_t rows) const {
   const size_t columns = plan_.layers.front().inputs;
   size_t in = 0;
-  absl::Status status =
-      driver_.ToStatus(driver_->MemcpyHtoDAsync(At(plan_.scratch_offsets[in]), input,
-                                                rows * columns * sizeof(float), stream_),
-                       "cuMemcpyHtoDAsync");
+  absl::Status status;
+  // What lies on the device is read where it is.
+  cuda::DevicePtr from = input.device + row * columns * sizeof(float);
+  if (input.device == 0) {
+    from = At(plan_.scratch_offsets[in]);
+    status = driver_.ToStatus(driver_->MemcpyHtoDAsync(from, input.host + row * columns,
+                                                       rows * columns * sizeof(float), stream_),
+                              "cuMemcpyHtoDAsync");
+  }
   for (const DenseLayer& layer : plan_.layers) {
     if (!status.ok()) return status;
     const bool last = &layer == &plan_.layers.back();
-    status = RunLayer(layer, At(plan_.scratch_offsets[in]),
-                      last ? output : At(plan_.scratch_offsets[1 - in]), rows);
+    const cuda::DevicePtr to = last ? output : At(plan_.scratch_offsets[1 - in]);
+    status = RunLayer(layer, from, to, rows);
+    from = to;
     in = 1 - in;
   }
   return status;
 }
 
-absl::Status OnGpu::Run(const float* input, float* output, size_t rows) {
-  const size_t columns = plan_.layers.front().inputs;
+absl::Status OnGpu::Run(const DenseInput& input, float* output, size_t rows) {
   const size_t classes = plan_.layers.back().outputs;
   // Where the last layer does not read.
   const cuda::DevicePtr results = At(plan_.scratch_offsets[plan_.layers.size() % 2]);
   absl::Status status;
   for (size_t row = 0; row < rows && status.ok(); row += plan_.row_tile) {
     const size_t tile = std::min(plan_.row_tile, rows - row);
-    status = RunTile(input + row * columns, results, tile);
+    status = RunTile(input, row, results, tile);
     if (!status.ok()) break;
     // Straight into the loaned block, which is registered memory.
     status = driver_.ToStatus(driver_->MemcpyDtoHAsync(output + row * classes, results,
@@ -125,12 +132,11 @@ absl::Status OnGpu::Run(const float* input, float* output, size_t rows) {
   return status;
 }
 
-absl::Status OnGpu::RunToDevice(const float* input, uint64_t output, size_t rows) {
-  const size_t columns = plan_.layers.front().inputs;
+absl::Status OnGpu::RunToDevice(const DenseInput& input, uint64_t output, size_t rows) {
   const size_t classes = plan_.layers.back().outputs;
   absl::Status status;
   for (size_t row = 0; row < rows && status.ok(); row += plan_.row_tile) {
-    status = RunTile(input + row * columns, output + row * classes * sizeof(float),
+    status = RunTile(input, row, output + row * classes * sizeof(float),
                      std::min(plan_.row_tile, rows - row));
   }
   status.Update(Synchronize());

@@ -26,7 +26,8 @@ class OnHost final : public DenseLayers {
   OnHost(const DensePlan& plan, float* region, std::unique_ptr<kernels::OpenBlas> open_blas)
       : plan_(plan), region_(region), open_blas_(std::move(open_blas)) {}
 
-  absl::Status Run(const float* input, float* output, size_t rows) override {
+  absl::Status Run(const DenseInput& from, float* output, size_t rows) override {
+    const float* const input = from.host;
     const size_t columns = plan_.layers.front().inputs;
     const size_t classes = plan_.layers.back().outputs;
     for (size_t row = 0; row < rows; row += plan_.row_tile) {

@@ -21,6 +21,7 @@ class RedactedModel final : public loader::Model {
   absl::Status Upload(const loader::DeviceRegion& region) override {
     return model_->Upload(region);
   }
+  bool takes_device_inputs() const override { return model_->takes_device_inputs(); }
   void Cleanup() override { model_->Cleanup(); }
   std::span<const Method> methods() const override { return model_->methods(); }
   bool may_warm_up() const override { return model_->may_warm_up(); }
