@@ -161,6 +161,8 @@ absl::Status ReadLimits(const ConfigNode& node, ModelConfig& config) {
        [&](const ConfigNode& value) { return Assign(value.Size(), config.device_capacity_bytes); }},
       {"device_results",
        [&](const ConfigNode& value) { return Assign(value.Size(), config.device_results_bytes); }},
+      {"device_inputs",
+       [&](const ConfigNode& value) { return Assign(value.Size(), config.device_inputs_bytes); }},
   };
   return node.Map(keys);
 }

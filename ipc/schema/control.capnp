@@ -108,10 +108,12 @@ struct OpenChannel {
   completionBytes @2 :UInt64;
   hasEvent @3 :Bool;                 # the front waits in an epoll loop of its own
   deviceBytes @4 :UInt64;            # a slice of this size for results on the device; 0: none
+  deviceInputBytes @5 :UInt64;       # and one for inputs there; 0: none
 }
 struct ChannelOpened {
   channel @0 :UInt64;
   deviceOffset @1 :UInt64;           # of its slice in the arena of every generation
+  deviceInputOffset @2 :UInt64;      # of its slice for inputs
 }
 
 struct ChannelRef { channel @0 :UInt64; }
@@ -261,6 +263,8 @@ struct AddChannel {
   hasEvent @3 :Bool;
   deviceOffset @4 :UInt64;           # of its slice for results in the arena
   deviceBytes @5 :UInt64;            # of that slice; 0: none
+  deviceInputOffset @6 :UInt64;      # the same of its slice for inputs
+  deviceInputBytes @7 :UInt64;
 }
 
 struct Staged {
@@ -268,7 +272,7 @@ struct Staged {
   deviceBytes @1 :UInt64;            # what its arena will take
   maxRequestBytes @2 :UInt64;
   deviceTotalBytes @3 :UInt64;       # of the whole device; 0: the supervisor knows better
-  deviceResultsBytes @4 :UInt64;     # at the start of the arena, set aside for results
+  deviceResultsBytes @4 :UInt64;     # at the start of the arena, for channels' results and inputs
   methods @5 :List(Method);          # as in Welcome
 }
 

@@ -20,8 +20,14 @@ struct ChannelRecord {
   ipc::UniqueFd event;  // may be invalid
   uint64_t submission_bytes = 0;
   uint64_t completion_bytes = 0;
-  uint64_t device_offset = 0;  // of its slice of the arena, for results
-  uint64_t device_bytes = 0;   // 0: none
+  // Its slices of device memory, at these places in the arena of every generation.
+  struct DeviceSlice {
+    uint64_t offset = 0;
+    uint64_t bytes = 0;  // 0: none
+    uint64_t end() const { return bytes == 0 ? 0 : offset + bytes; }
+  };
+  DeviceSlice device_results;
+  DeviceSlice device_inputs;
 };
 
 // Whether the descriptors are what they are said to be: files in memory of at

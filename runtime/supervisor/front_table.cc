@@ -275,7 +275,9 @@ absl::Status FrontTable::HandleOpenChannel(Session& session, ipc::ControlMessage
     status = absl::InvalidArgumentError(
         absl::StrCat("openChannel: a segment of more than ", limits_.max_segment_bytes, " bytes"));
   }
-  if (status.ok()) status = TakeDeviceSlice(session, open.getDeviceBytes(), &channel);
+  if (status.ok()) {
+    status = TakeDeviceSlices(session, open.getDeviceBytes(), open.getDeviceInputBytes(), &channel);
+  }
   if (!status.ok()) {
     ReplyError(session.id, call, status);
     return absl::OkStatus();
@@ -316,7 +318,8 @@ void FrontTable::ChannelUsable(uint64_t channel) {
   envelope.setCall(std::exchange(found->second.open_call, 0));
   auto opened = envelope.initChannelOpened();
   opened.setChannel(channel);
-  opened.setDeviceOffset(found->second.device_offset);
+  opened.setDeviceOffset(found->second.device_results.offset);
+  opened.setDeviceInputOffset(found->second.device_inputs.offset);
   Reply(found->second.session, message);
 }
 

@@ -56,7 +56,7 @@ class FrontTable {
     virtual void OnStopAsked(SessionId session, uint64_t call) = 0;
     virtual void OnChannelOpened(const ChannelRecord& channel) = 0;
     virtual void OnChannelClosed(uint64_t channel) = 0;
-    // What every generation sets aside for results on the device.
+    // What every generation sets aside for channels' results and inputs on the device.
     virtual uint64_t DeviceResultsBytes() const = 0;
     // Somebody closed or mapped an arena, or went: ask again who is missing.
     virtual void OnImportsChanged() = 0;
@@ -150,7 +150,12 @@ class FrontTable {
   absl::Status HandleOpenChannel(Session& session, ipc::ControlMessage& message);
   void HandleCloseChannel(Session& session, uint64_t channel, uint64_t call);
   void DropChannel(Session& session, uint64_t channel);
-  absl::Status TakeDeviceSlice(const Session& session, uint64_t bytes, ChannelRecord* channel);
+  // Of what every generation sets aside, for results and for inputs.
+  absl::Status TakeDeviceSlices(const Session& session, uint64_t results, uint64_t inputs,
+                                ChannelRecord* channel) const;
+  absl::Status TakeDeviceSlice(uint64_t bytes, const std::string& use,
+                               std::map<uint64_t, uint64_t>& taken,
+                               ChannelRecord::DeviceSlice* slice) const;
   void AskLeases(Session& session, uint64_t generation);
   absl::Status HandleLeases(Session& session, const ipc::ControlMessage& message);
   uint32_t CutOff(const std::vector<SessionId>& sessions, const std::string& why);

@@ -27,30 +27,41 @@ constexpr unsigned kMaxLeaseEntries = 4096;
 uint64_t FrontTable::DeviceSlicesEnd() const {
   uint64_t end = 0;
   for (const auto& [id, channel] : channels_) {
-    if (channel.device_bytes > 0) end = std::max(end, channel.device_offset + channel.device_bytes);
+    end = std::max({end, channel.device_results.end(), channel.device_inputs.end()});
   }
   return end;
 }
 
-// The first gap that is large enough. Slices are few, and live as long as their channels.
-absl::Status FrontTable::TakeDeviceSlice(const Session& session, uint64_t bytes,
-                                         ChannelRecord* channel) {
-  constexpr uint64_t kPageBytes = 4096;  // slices stay aligned for whatever is put in them
-  if (bytes == 0) return absl::OkStatus();
-  if (bytes % kPageBytes != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("openChannel: ", bytes, " bytes for results: not a multiple of ", kPageBytes));
+absl::Status FrontTable::TakeDeviceSlices(const Session& session, uint64_t results, uint64_t inputs,
+                                          ChannelRecord* channel) const {
+  constexpr uint64_t kPageBytes = 4096;  // aligned for what is put in them; inputs share no page
+  if (results % kPageBytes != 0 || inputs % kPageBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("openChannel: ", results, " bytes for results, ",
+                                                   inputs, " for inputs: not a multiple of ",
+                                                   kPageBytes));
   }
-  if (!session.wants_device) {
+  if ((results > 0 || inputs > 0) && !session.wants_device) {
     return absl::FailedPreconditionError(
-        "results on the device are for fronts that map it: attach with "
+        "tensors on the device are for fronts that map it: attach with "
         "FrontOptions::import_device");
   }
-  const uint64_t all = owner_.DeviceResultsBytes();
   std::map<uint64_t, uint64_t> taken;  // bytes by offset
   for (const auto& [id, other] : channels_) {
-    if (other.device_bytes > 0) taken[other.device_offset] = other.device_bytes;
+    for (const ChannelRecord::DeviceSlice& slice : {other.device_results, other.device_inputs}) {
+      if (slice.bytes > 0) taken[slice.offset] = slice.bytes;
+    }
   }
+  absl::Status status = TakeDeviceSlice(results, "results", taken, &channel->device_results);
+  if (status.ok()) status = TakeDeviceSlice(inputs, "inputs", taken, &channel->device_inputs);
+  return status;
+}
+
+// The first gap that is large enough. Slices are few, and live as long as their channels.
+absl::Status FrontTable::TakeDeviceSlice(uint64_t bytes, const std::string& use,
+                                         std::map<uint64_t, uint64_t>& taken,
+                                         ChannelRecord::DeviceSlice* slice) const {
+  if (bytes == 0) return absl::OkStatus();
+  const uint64_t all = owner_.DeviceResultsBytes();
   uint64_t at = 0;
   for (const auto& [offset, size] : taken) {
     if (offset - at >= bytes) break;
@@ -58,12 +69,13 @@ absl::Status FrontTable::TakeDeviceSlice(const Session& session, uint64_t bytes,
   }
   if (bytes > all || at > all - bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "no ", bytes, " bytes in a row are left of the ", all,
-        " bytes of device memory that the model sets aside for results. Ask for less, close "
-        "channels, or raise limits.device_results in config.yaml"));
+        "no ", bytes, " bytes in a row for ", use, " are left of the ", all,
+        " bytes of device memory that the model sets aside for channels. Ask for less, close "
+        "channels, or raise limits.device_",
+        use, " in config.yaml"));
   }
-  channel->device_offset = at;
-  channel->device_bytes = bytes;
+  *slice = {.offset = at, .bytes = bytes};
+  taken[at] = bytes;
   return absl::OkStatus();
 }
 
@@ -93,7 +105,7 @@ void FrontTable::AskLeasesAgain(uint64_t generation) {
     const bool has_results = std::any_of(
         session->channels.begin(), session->channels.end(), [this](const uint64_t channel) {
           const auto found = channels_.find(channel);
-          return found != channels_.end() && found->second.device_bytes > 0;
+          return found != channels_.end() && found->second.device_results.bytes > 0;
         });
     if (has_results && session->mapped.contains(generation)) AskLeases(*session, generation);
   }

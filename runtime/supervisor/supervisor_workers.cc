@@ -162,10 +162,10 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
   }
   // Channels have their slices for as long as they live.
   if (staged.getDeviceResultsBytes() < fronts_.DeviceSlicesEnd()) {
-    const std::string why =
-        absl::StrCat("limits.device_results is ", staged.getDeviceResultsBytes(),
-                     " bytes now, and channels that are open have slices of it up to ",
-                     fronts_.DeviceSlicesEnd(), ". Close them first, or start another server");
+    const std::string why = absl::StrCat(
+        "limits.device_results and limits.device_inputs are ", staged.getDeviceResultsBytes(),
+        " bytes now, and channels that are open have slices of it up to ",
+        fronts_.DeviceSlicesEnd(), ". Close them first, or start another server");
     log_->error("generation {}: {}", worker.generation(), why);
     Push(ReloadEvent::Kind::kWorkerFailed, worker.generation(), why);
     return absl::OkStatus();

@@ -147,8 +147,10 @@ absl::Status WorkerHandle::AddChannel(const ChannelRecord& channel) {
     add.setSubmissionBytes(channel.submission_bytes);
     add.setCompletionBytes(channel.completion_bytes);
     add.setHasEvent(channel.event.valid());
-    add.setDeviceOffset(channel.device_offset);
-    add.setDeviceBytes(channel.device_bytes);
+    add.setDeviceOffset(channel.device_results.offset);
+    add.setDeviceBytes(channel.device_results.bytes);
+    add.setDeviceInputOffset(channel.device_inputs.offset);
+    add.setDeviceInputBytes(channel.device_inputs.bytes);
   };
   const int submission = channel.submission.get();
   const int completion = channel.completion.get();

@@ -94,7 +94,7 @@ class WorkerHandle {
   uint64_t max_request_bytes = 0;
   uint64_t device_bytes = 0;
   uint64_t device_total_bytes = 0;    // of the whole device; 0: not its to say
-  uint64_t device_results_bytes = 0;  // set aside for results, at the arena's start
+  uint64_t device_results_bytes = 0;  // for channels' results and inputs, at the arena's start
   ipc::ArenaExport arena;             // from `arena`; its fd is invalid when there is none
   int64_t hung_up_ns = 0;             // when its socket ended; 0: it has not
 

@@ -1,4 +1,6 @@
-// How a request ended, as it goes into a completion entry.
+// How a request ended in a worker, as it goes into a completion entry.
+//
+// Plain values; belong to the serving thread.
 #ifndef BATON_RUNTIME_WORKER_ANSWER_H_
 #define BATON_RUNTIME_WORKER_ANSWER_H_
 
@@ -6,6 +8,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 
 #include "runtime/worker/response_writer.h"
 
@@ -16,7 +19,8 @@ struct Answer {
   ResponseWriter::Description description;
   uint64_t needed_bytes = 0;
   uint64_t needed_device_bytes = 0;
-  bool dropped = false;  // expired or cancelled before it was started
+  bool dropped = false;  // not started: expired, cancelled, or its inputs are not here
+  bool stale_inputs = false;
 
   static Answer Refusal(absl::Status status) {
     Answer answer;
@@ -26,6 +30,13 @@ struct Answer {
   static Answer Dropped(absl::Status status) {
     Answer answer = Refusal(std::move(status));
     answer.dropped = true;
+    return answer;
+  }
+  static Answer StaleInputs(uint32_t lie_in, uint64_t generation) {
+    Answer answer = Dropped(absl::UnavailableError(
+        absl::StrCat("its inputs lie in device memory of generation ", lie_in, ", not of ",
+                     generation, ", which serves: fill them in again")));
+    answer.stale_inputs = true;
     return answer;
   }
 };

@@ -19,6 +19,7 @@
 #include "runtime/worker/answer.h"
 #include "runtime/worker/channel_memory.h"
 #include "runtime/worker/completion_writer.h"
+#include "runtime/worker/device_inputs.h"
 #include "runtime/worker/kept_inputs.h"
 #include "runtime/worker/known_requests.h"
 #include "runtime/worker/page_counter.h"
@@ -37,8 +38,8 @@ class ChannelServerImpl final : public ChannelServer {
  public:
   ChannelServerImpl(uint64_t channel, const Descriptors& descriptors, ChannelMemory memory)
       : channel_(channel),
-        slice_offset_(descriptors.device_offset),
-        slice_bytes_(descriptors.device_bytes),
+        results_slice_(descriptors.results),
+        device_inputs_(descriptors.inputs),
         memory_(std::move(memory)) {}
   ~ChannelServerImpl() override;
 
@@ -58,6 +59,8 @@ class ChannelServerImpl final : public ChannelServer {
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
   Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
                  loader::CallContext& call, int64_t now);
+  absl::Status ShowInputs(KnownRequest& request, std::span<const std::byte> block,
+                          const DeviceInputs::Block& there, const loader::Model& model);
   Answer Run(const KnownRequest& request, ServedMethod& method, std::span<std::byte> response,
              const ResponseWriter::DeviceBlock& device, loader::Model& model,
              loader::CallContext& call);
@@ -68,8 +71,8 @@ class ChannelServerImpl final : public ChannelServer {
   void ForgetEndedStreams();
 
   const uint64_t channel_;
-  const uint64_t slice_offset_;
-  const uint64_t slice_bytes_;
+  const DeviceSlice results_slice_;
+  DeviceInputs device_inputs_;
   ChannelMemory memory_;
   ChannelDevice device_;
   std::unique_ptr<ipc::HostRegistration> registrations_[2];
@@ -90,6 +93,7 @@ class ChannelServerImpl final : public ChannelServer {
 void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
   for (auto& registration : registrations_) registration.reset();
   device_ = use;
+  device_inputs_.UseDevice(use);
   ipc::Device* const device = use.device;
   if (device == nullptr) return;
   const std::span<const std::byte> memory[] = {memory_.submission(), memory_.completion()};
@@ -209,18 +213,17 @@ absl::StatusOr<ResponseWriter::DeviceBlock> ChannelServerImpl::DeviceBlock(
     const SubmissionEntry& entry) const {
   if (entry.device_granules == 0) return ResponseWriter::DeviceBlock{};
   const uint64_t end = uint64_t{entry.device_granule} + entry.device_granules;
-  if (end > slice_bytes_ / ipc::kGranuleBytes) {
+  if (end > results_slice_.bytes / ipc::kGranuleBytes) {
     return absl::InvalidArgumentError("the block for the results is outside the channel's slice");
   }
-  if (device_.device == nullptr || slice_offset_ > device_.results_bytes ||
-      slice_bytes_ > device_.results_bytes - slice_offset_) {
+  if (!results_slice_.IsIn(device_)) {
     return absl::FailedPreconditionError(
-        absl::StrCat("this generation sets ", device_.results_bytes,
-                     " bytes of device memory aside for results, the channel's slice ends at ",
-                     slice_offset_ + slice_bytes_));
+        absl::StrCat("this generation sets ", device_.slices_bytes,
+                     " bytes of device memory aside for channels, this one's results end at ",
+                     results_slice_.offset + results_slice_.bytes));
   }
   return ResponseWriter::DeviceBlock{.device = device_.device,
-                                     .address = device_.results_address + slice_offset_ +
+                                     .address = device_.slices_address + results_slice_.offset +
                                                 uint64_t{entry.device_granule} * ipc::kGranuleBytes,
                                      .bytes = uint64_t{entry.device_granules} * ipc::kGranuleBytes};
 }
@@ -277,16 +280,38 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
         "the model's method ", entry.method,
         method == nullptr ? " is not there: it has fewer" : " is called by a stream, not once")));
   }
-  absl::StatusOr<KnownRequest*> request = known_.Get(
-      {.token = entry.descriptor_token, .bytes = entry.descriptor_bytes, .method = entry.method},
-      *block, *method->signature);
+  const absl::StatusOr<DeviceInputs::Block> inputs =
+      device_inputs_.Find(*reinterpret_cast<const ipc::RequestBlockHeader*>(block->data()));
+  if (!inputs.ok()) return Answer::Refusal(inputs.status());
+  const uint64_t generation = completions_.generation();
+  if (inputs->bytes > 0 && inputs->generation != static_cast<uint32_t>(generation)) {
+    return Answer::StaleInputs(inputs->generation, generation);
+  }
+  absl::StatusOr<KnownRequest*> request = known_.Get({.token = entry.descriptor_token,
+                                                      .bytes = entry.descriptor_bytes,
+                                                      .method = entry.method,
+                                                      .device_bytes = inputs->bytes},
+                                                     *block, *method->signature);
   if (!request.ok()) return Answer::Refusal(request.status());
   const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
   if (!device.ok()) return Answer::Refusal(device.status());
-  (*request)->Show(*block);
+  if (absl::Status shown = ShowInputs(**request, *block, *inputs, model); !shown.ok()) {
+    return Answer::Refusal(std::move(shown));
+  }
+  // What lies on the device may have been copied to a buffer that the next request gets.
+  loader::CallContext keeps_nothing;
   return Run(**request, *method,
              memory_.ResponseBlock(entry.response_granule, entry.response_granules), *device, model,
-             call);
+             inputs->bytes > 0 ? keeps_nothing : call);
+}
+
+// Says where the inputs of this block are.
+absl::Status ChannelServerImpl::ShowInputs(KnownRequest& request, std::span<const std::byte> block,
+                                           const DeviceInputs::Block& there,
+                                           const loader::Model& model) {
+  request.Show(block);
+  if (there.bytes == 0) return absl::OkStatus();
+  return device_inputs_.Show(there, request.places, model.takes_device_inputs(), request.inputs);
 }
 
 Answer ChannelServerImpl::Run(const KnownRequest& request, ServedMethod& method,

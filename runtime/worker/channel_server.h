@@ -22,20 +22,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "ipc/device.h"
 #include "ipc/pages.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"
+#include "runtime/worker/channel_device.h"
 #include "runtime/worker/serving_host.h"
 
 namespace baton::runtime {
-
-// The device as channels use it. Nothing by default.
-struct ChannelDevice {
-  ipc::Device* device = nullptr;
-  uint64_t results_address = 0;  // what the arena sets aside for results, in channels' slices
-  uint64_t results_bytes = 0;
-};
 
 class ChannelServer {
  public:
@@ -45,9 +38,9 @@ class ChannelServer {
     int event = -1;       // the front's eventfd, or -1
     uint64_t submission_bytes = 0;
     uint64_t completion_bytes = 0;
-    // The channel's slice of what the arena sets aside for results.
-    uint64_t device_offset = 0;
-    uint64_t device_bytes = 0;
+    // The channel's slices of what the arena sets aside.
+    DeviceSlice results;
+    DeviceSlice inputs;
   };
 
   // Maps and prefaults both segments and checks their headers. The
@@ -71,7 +64,7 @@ class ChannelServer {
   // allocation, no syscall in steady state (unless the front sleeps).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
 
-  // From now on results can go to the device, and it copies from and to both
+  // From now on tensors can lie on the device, and it copies from and to both
   // segments without a bounce, where it can; without a device: no more.
   virtual void UseDevice(const ChannelDevice& device) = 0;
 

@@ -35,6 +35,7 @@ void CompletionWriter::Publish(const Completion& completion, const Answer& answe
     entry.descriptor_bytes = descriptor_bytes;
     entry.status_code = static_cast<uint16_t>(answer.status.code());
     entry.flags = static_cast<uint16_t>((answer.dropped ? ipc::kCompletionDropped : 0) |
+                                        (answer.stale_inputs ? ipc::kCompletionStaleInputs : 0) |
                                         (completion.more ? ipc::kCompletionMore : 0));
     entry.service_ns = completion.service_ns;
     entry.needed_device_bytes = answer.needed_device_bytes;

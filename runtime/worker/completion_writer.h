@@ -22,6 +22,7 @@ class CompletionWriter {
 
   // From sequence `next` on, in the name of `generation`.
   void Begin(uint64_t generation, uint64_t next);
+  uint64_t generation() const { return generation_; }
 
   struct Completion {
     uint64_t request_id = 0;

@@ -22,14 +22,15 @@ void AddChannel(ipc::ControlMessage& message, SupervisorLink& link, CommandQueue
   const ipc::UniqueFd completion = message.TakeFd(1);
   const ipc::UniqueFd event = request.getHasEvent() ? message.TakeFd(2) : ipc::UniqueFd();
   const uint64_t channel = request.getChannel();
-  absl::StatusOr<std::unique_ptr<ChannelServer>> server =
-      ChannelServer::Map(channel, {.submission = submission.get(),
-                                   .completion = completion.get(),
-                                   .event = event.get(),
-                                   .submission_bytes = request.getSubmissionBytes(),
-                                   .completion_bytes = request.getCompletionBytes(),
-                                   .device_offset = request.getDeviceOffset(),
-                                   .device_bytes = request.getDeviceBytes()});
+  absl::StatusOr<std::unique_ptr<ChannelServer>> server = ChannelServer::Map(
+      channel, {.submission = submission.get(),
+                .completion = completion.get(),
+                .event = event.get(),
+                .submission_bytes = request.getSubmissionBytes(),
+                .completion_bytes = request.getCompletionBytes(),
+                .results = {.offset = request.getDeviceOffset(), .bytes = request.getDeviceBytes()},
+                .inputs = {.offset = request.getDeviceInputOffset(),
+                           .bytes = request.getDeviceInputBytes()}});
   if (!server.ok()) {
     spdlog::error("channel {} is refused: {}", channel, std::string(server.status().message()));
     link.ChannelRefused(message.call(), channel, server.status());

@@ -20,7 +20,8 @@ absl::StatusOr<std::shared_ptr<KnownRequest>> Parse(const DescriptionName& name,
   // Copied before it is parsed: the front could change it meanwhile.
   const std::span<const std::byte> described = block.subspan(ipc::kBlockHeaderBytes, name.bytes);
   const std::vector<std::byte> copy(described.begin(), described.end());
-  absl::StatusOr<std::vector<ipc::TensorLayout>> layouts = ipc::ParseRequest(copy, block.size());
+  absl::StatusOr<std::vector<ipc::TensorLayout>> layouts =
+      ipc::ParseRequest(copy, block.size(), name.device_bytes);
   if (!layouts.ok()) return layouts.status();
   auto request = std::make_shared<KnownRequest>();
   request->specs = InputsOf(signature, name.item);
@@ -31,19 +32,19 @@ absl::StatusOr<std::shared_ptr<KnownRequest>> Parse(const DescriptionName& name,
   request->item = name.item;
   request->layouts = *std::move(layouts);
   request->end = ipc::LayoutEnd(request->layouts);
+  request->device_end = ipc::DeviceLayoutEnd(request->layouts);
   for (size_t i = 0; i < order->size(); ++i) {
     const uint32_t index = (*order)[i];
     if (index == ipc::kNoLayout) {
-      request->offsets.push_back(0);
+      request->places.emplace_back();
       request->inputs.emplace_back().name = request->specs[i].name;
       continue;
     }
     const ipc::TensorLayout& layout = request->layouts[index];
-    request->offsets.push_back(layout.offset);
-    request->inputs.push_back({.name = layout.name,
-                               .dtype = layout.dtype,
-                               .shape = layout.shape,
-                               .bytes = {block.data(), layout.bytes}});
+    request->places.push_back(
+        {.offset = layout.offset, .bytes = layout.bytes, .on_device = layout.on_device});
+    request->inputs.push_back(
+        {.name = layout.name, .dtype = layout.dtype, .shape = layout.shape, .bytes = {}});
   }
   return request;
 }
@@ -61,7 +62,7 @@ absl::StatusOr<KnownRequest*> KnownRequests::Get(const DescriptionName& name,
                                                      " is of method ", slot->method, ", not of ",
                                                      name.method, ", or of another part of it"));
     }
-    if (slot->end > block.size()) {
+    if (slot->end > block.size() || slot->device_end > name.device_bytes) {
       return absl::InvalidArgumentError("the request's block is smaller than its description says");
     }
     return slot.get();

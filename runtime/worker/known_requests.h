@@ -18,6 +18,7 @@
 #include "baton/tensor.h"
 #include "ipc/channel_layout.h"
 #include "ipc/descriptor.h"
+#include "runtime/worker/device_inputs.h"
 
 namespace baton::runtime {
 
@@ -29,15 +30,18 @@ struct KnownRequest : std::enable_shared_from_this<KnownRequest> {
   uint32_t method = 0;
   bool item = false;              // of a stream, not a request
   uint64_t end = 0;               // bytes of a block that it uses
+  uint64_t device_end = 0;        // and of one on the device
   std::vector<TensorSpec> specs;  // what it was checked against
   std::vector<ipc::TensorLayout> layouts;
-  std::vector<uint64_t> offsets;   // in the order of `specs`
-  std::vector<TensorView> inputs;  // likewise; `bytes` are of the block shown last
+  std::vector<InputPlace> places;  // in the order of `specs`
+  std::vector<TensorView> inputs;  // likewise; where they are is of the block shown last
 
   // Where the inputs are when the request lies in `block`, which has `end` bytes.
+  // Those on the device are shown by DeviceInputs.
   void Show(std::span<const std::byte> block) {
     for (size_t i = 0; i < inputs.size(); ++i) {
-      inputs[i].bytes = block.subspan(offsets[i], inputs[i].bytes.size());
+      const InputPlace& place = places[i];
+      if (!place.on_device) inputs[i].bytes = block.subspan(place.offset, place.bytes);
     }
   }
 };
@@ -48,6 +52,7 @@ struct DescriptionName {
   uint32_t bytes = 0;
   uint32_t method = 0;
   bool item = false;
+  uint64_t device_bytes = 0;  // of the block with its inputs on the device; 0: there is none
 };
 
 class KnownRequests {

@@ -197,8 +197,9 @@ class Worker {
     if (!staged.ok()) return staged;
     // A GPU gets an arena of a model that has no bytes of its own, too: what its context takes has
     // to be seen gone all the same.
-    results_bytes_ = RoundUp(config->device_results_bytes, kPage);
-    uint64_t least = results_bytes_ + model_->device_bytes();
+    slices_bytes_ =
+        RoundUp(config->device_results_bytes, kPage) + RoundUp(config->device_inputs_bytes, kPage);
+    uint64_t least = slices_bytes_ + model_->device_bytes();
     if (device_options_.name != "host") least = std::max<uint64_t>(least, 1);
     arena_bytes_ = RoundUp(least, std::max(kPage, profile->granularity_bytes));
     const std::vector<Method> methods = loader::MethodsOf(*model_);
@@ -206,7 +207,7 @@ class Worker {
     link_.Staged(assignment_.start_call, methods,
                  {.device_bytes = arena_bytes_,
                   .device_total_bytes = profile->total_bytes,
-                  .device_results_bytes = results_bytes_,
+                  .device_results_bytes = slices_bytes_,
                   .max_request_bytes = config->max_request_bytes});
     BATON_CRASH_POINT("worker.staged");
     return absl::OkStatus();
@@ -225,8 +226,8 @@ class Worker {
     if (!taken.ok()) return OnDevice(taken);
     loader::DeviceRegion region{.device = device_.get()};
     if (arena_ != nullptr) {
-      region.address = arena_->address() + results_bytes_;
-      region.bytes = arena_->bytes() - results_bytes_;
+      region.address = arena_->address() + slices_bytes_;
+      region.bytes = arena_->bytes() - slices_bytes_;
     }
     BATON_CRASH_POINT("worker.arena_told");
     absl::Status uploaded = Guarded("uploading the model", [&] {
@@ -238,8 +239,8 @@ class Worker {
     device_->UploadDone();
     if (!uploaded.ok()) return uploaded;
     loop_.UseDevice({.device = device_.get(),
-                     .results_address = arena_ == nullptr ? 0 : arena_->address(),
-                     .results_bytes = results_bytes_});
+                     .slices_address = arena_ == nullptr ? 0 : arena_->address(),
+                     .slices_bytes = slices_bytes_});
     BATON_CRASH_POINT("worker.uploaded");
     const absl::Status warm = Guarded("the model", [&] { return WarmUp(*model_); });
     if (!warm.ok()) {
@@ -333,8 +334,8 @@ class Worker {
   SupervisorLink& link_;
   ServingLoop loop_;
   ipc::DeviceOptions device_options_;
-  uint64_t arena_bytes_ = 0;    // 0: it takes none
-  uint64_t results_bytes_ = 0;  // at its start: channels' slices
+  uint64_t arena_bytes_ = 0;   // 0: it takes none
+  uint64_t slices_bytes_ = 0;  // at its start: channels' slices
   bool scrub_ = false;
   std::unique_ptr<ipc::Device> device_;
   std::unique_ptr<ipc::DeviceArena> arena_;

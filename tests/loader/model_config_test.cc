@@ -50,7 +50,8 @@ signature:
     - {name: flag, dtype: bool, shape: []}
   outputs:
     - {name: scores, dtype: bfloat16, shape: [-1, 10]}
-limits: {max_request_bytes: 64MiB, device_capacity: 4096}
+limits: {max_request_bytes: 64MiB, device_capacity: 4096, device_results: 1MiB,
+         device_inputs: 64KiB}
 reload:
   strategy: auto
   on_unconfirmed: override
@@ -80,6 +81,8 @@ native:
   EXPECT_EQ(*config->signature, wanted);
   EXPECT_EQ(config->max_request_bytes, uint64_t{64} << 20);
   EXPECT_EQ(config->device_capacity_bytes, 4096u);
+  EXPECT_EQ(config->device_results_bytes, 1u << 20);
+  EXPECT_EQ(config->device_inputs_bytes, 64u << 10);
   EXPECT_EQ(config->reload.load_timeout, absl::Seconds(90));
   EXPECT_EQ(config->reload.drain_timeout, absl::Milliseconds(250));
   EXPECT_EQ(config->reload.close_timeout, absl::Seconds(2));
