@@ -88,7 +88,8 @@ ArenaLeases::Due ArenaLeases::TakeDue() {
     uint64_t answers = 0;
     for (const HeldLeases& channel : unread) answers += channel.count;
     if (std::exchange(arena.unread_, answers) != answers) arena.owed_ = true;
-    if (arena.close_asked_ && arena.held_.empty() && answers == 0) {
+    if (arena.close_asked_ && arena.held_.empty() && answers == 0 &&
+        !InputsWait(arena.generation())) {
       leaving_.insert(arena.generation());
       due.leaving.push_back(std::move(arenas_[i]));
       arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -136,6 +137,58 @@ ArenaLeases::Acquired ArenaLeases::Acquire(uint64_t channel, uint64_t serving) {
   acquired.arena = best;
   Hold(*best, channel);
   return acquired;
+}
+
+ArenaLeases::Acquired ArenaLeases::AcquireForInputs(uint64_t channel, uint64_t serving) {
+  {
+    const std::lock_guard lock(mutex_);
+    const LeasedArena* const serves = Find(serving);
+    if (serves != nullptr && !serves->open_) return {.closing = serving};
+  }
+  // It may stop being open meanwhile: then a newer one is given, and a worker that does not have
+  // that gives the request back.
+  return Acquire(channel, serving);
+}
+
+void ArenaLeases::AddInputs(uint64_t channel, std::shared_ptr<ChannelInputs> inputs) {
+  const std::lock_guard lock(mutex_);
+  inputs_[channel] = std::move(inputs);
+}
+
+void ArenaLeases::RemoveInputs(uint64_t channel) {
+  const std::lock_guard lock(mutex_);
+  inputs_.erase(channel);
+}
+
+std::vector<std::shared_ptr<ChannelInputs>> ArenaLeases::Inputs() const {
+  std::vector<std::shared_ptr<ChannelInputs>> all;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [channel, inputs] : inputs_) all.push_back(inputs);
+  return all;
+}
+
+std::vector<LeasedArena*> ArenaLeases::Staying() const {
+  std::vector<LeasedArena*> staying;
+  const std::lock_guard lock(mutex_);
+  for (const std::unique_ptr<LeasedArena>& arena : arenas_) {
+    if (!arena->close_asked_) staying.push_back(arena.get());
+  }
+  std::ranges::sort(staying, {}, &LeasedArena::generation);
+  return staying;
+}
+
+bool ArenaLeases::InputsWait(uint64_t generation) const {
+  return std::ranges::any_of(inputs_,
+                             [&](const auto& entry) { return entry.second->WaitIn(generation); });
+}
+
+std::vector<LeasedArena*> ArenaLeases::WithWaitingInputs() const {
+  std::vector<LeasedArena*> waiting;
+  const std::lock_guard lock(mutex_);
+  for (const std::unique_ptr<LeasedArena>& arena : arenas_) {
+    if (arena->close_asked_ && InputsWait(arena->generation())) waiting.push_back(arena.get());
+  }
+  return waiting;
 }
 
 void ArenaLeases::Hold(LeasedArena& arena, uint64_t channel) {

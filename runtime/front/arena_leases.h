@@ -12,7 +12,9 @@
 //    holds is counted for an answer, so the count only falls from then on.
 // 3. A release that changes what the server was told leaves `owed` behind,
 //    under the mutex, and the caller is told to wake the session's thread.
-// 4. An answer with results on the device that its channel has not read yet
+// 4. An arena stays mapped while a request waits whose inputs lie in it and in
+//    no other place.
+// 5. An answer with results on the device that its channel has not read yet
 //    counts as a lease of the channel's. A channel leases it (AcquireResult)
 //    before it shows the answer as read, so there is no moment in between.
 #ifndef BATON_RUNTIME_FRONT_ARENA_LEASES_H_
@@ -29,6 +31,7 @@
 #include <vector>
 
 #include "ipc/device.h"
+#include "runtime/front/channel_inputs.h"
 
 namespace baton::internal {
 
@@ -47,6 +50,9 @@ class LeasedArena {
   int device_ordinal() const { return arena_->device_ordinal(); }
   uint64_t size_bytes() const { return arena_->size_bytes(); }
   bool closing_may_hang() const { return arena_->closing_may_hang(); }
+  // For writing inputs, and moving them. Where closing may hang, its functions
+  // may, too: then only the device thread calls them.
+  ipc::ImportedArena& arena() const { return *arena_; }
 
  private:
   friend class ArenaLeases;
@@ -109,9 +115,20 @@ class ArenaLeases {
 
   // Of generation `serving` if that is open, else of the newest one.
   Acquired Acquire(uint64_t channel, uint64_t serving);
+  // For inputs to be written: of generation `serving` while that is mapped, open
+  // or not at all; else of the newest one.
+  Acquired AcquireForInputs(uint64_t channel, uint64_t serving);
   // Channels that can have results on the device, while they live.
   void AddChannel(uint64_t channel, Unread unread);
   void RemoveChannel(uint64_t channel);
+  // Channels with inputs on the device, while they live.
+  void AddInputs(uint64_t channel, std::shared_ptr<ChannelInputs> inputs);
+  void RemoveInputs(uint64_t channel);
+  std::vector<std::shared_ptr<ChannelInputs>> Inputs() const;
+  // What is mapped to stay, from the oldest on; and what is asked to close and
+  // has inputs in it that wait. Valid as long as nobody else lets arenas go.
+  std::vector<LeasedArena*> Staying() const;
+  std::vector<LeasedArena*> WithWaitingInputs() const;
   // For results that it has just read, also where the generation is closing.
   // nullptr: it is not mapped.
   LeasedArena* AcquireResult(uint64_t channel, uint64_t generation);
@@ -130,11 +147,13 @@ class ArenaLeases {
   void NoteNewest();
   static void Hold(LeasedArena& arena, uint64_t channel);
   std::vector<HeldLeases> UnreadResults(uint64_t generation) const;
+  bool InputsWait(uint64_t generation) const;
 
   mutable std::mutex mutex_;
   Arenas arenas_;                        // guarded by mutex_
   std::set<uint64_t> leaving_;           // given by TakeDue, not unmapped yet; guarded by mutex_
   std::map<uint64_t, Unread> channels_;  // with results on the device; guarded by mutex_
+  std::map<uint64_t, std::shared_ptr<ChannelInputs>> inputs_;  // by channel; guarded by mutex_
   bool gone_ = false;
   std::atomic<uint64_t> newest_{0};
 };

@@ -34,6 +34,14 @@ std::span<std::byte> Request::input_bytes(size_t index) const {
   return core_ == nullptr ? std::span<std::byte>() : core_->InputBytes(slot_, index);
 }
 
+TensorView Request::input_view(size_t index) const {
+  return core_ == nullptr ? TensorView() : core_->InputView(slot_, index);
+}
+
+uint64_t Request::input_generation() const {
+  return core_ == nullptr ? 0 : core_->InputGeneration(slot_);
+}
+
 size_t Request::input_index(std::string_view name) const {
   if (core_ != nullptr) {
     const std::vector<ipc::TensorLayout>& layouts = core_->plan(slot_).layouts;

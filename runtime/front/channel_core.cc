@@ -82,6 +82,11 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
                                                    options.device_result_bytes,
                                                    ": must be a multiple of ", kDevicePageBytes));
   }
+  if (options.device_input_bytes % kDevicePageBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("device_input_bytes is ",
+                                                   options.device_input_bytes,
+                                                   ": must be a multiple of ", kDevicePageBytes));
+  }
   absl::StatusOr<ipc::SegmentPlan> submission_plan =
       ipc::PlanSubmissionSegment(options.ring_entries, options.request_arena_bytes);
   if (!submission_plan.ok()) return submission_plan.status();
@@ -129,7 +134,8 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
                             .ring_entries = options.ring_entries,
                             .submission_bytes = submission_plan->segment_bytes,
                             .completion_bytes = completion_plan->segment_bytes,
-                            .device_bytes = options.device_result_bytes});
+                            .device_bytes = options.device_result_bytes,
+                            .device_input_bytes = options.device_input_bytes});
   if (!opened.ok()) return opened.status();
   auto* core =
       new ChannelCore(std::move(session), options, *std::move(submission), *submission_plan,
@@ -146,6 +152,10 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
       return imported;
     }
   }
+  if (absl::Status status = core->OpenInputs(opened->device_input_offset); !status.ok()) {
+    core->CloseChannel();
+    return status;
+  }
   return core;
 }
 
@@ -156,7 +166,7 @@ void ChannelCore::ForgetResults() {
 
 ChannelCore::~ChannelCore() {
   ForgetResults();
-  if (close_late_) session_->CloseChannel(channel_);
+  if (close_late_) TellClosed();
   streams_.Abandon();
   // Answers that nobody asked for.
   for (Slot& slot : slots_) {
@@ -254,15 +264,26 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   slot.has_device = device.has_value();
   std::byte* block = RequestBytes(slot.request);
   // Relaxed: the entry that names this block is published later.
-  reinterpret_cast<ipc::RequestBlockHeader*>(block)->cancelled.store(0, std::memory_order_relaxed);
+  auto* const header = reinterpret_cast<ipc::RequestBlockHeader*>(block);
+  header->cancelled.store(0, std::memory_order_relaxed);
+  header->input_granules.store(0, std::memory_order_relaxed);
   std::memcpy(block + ipc::kBlockHeaderBytes, plan.descriptor.data(), plan.descriptor.size());
   AddHandle();
+  if (absl::Status status = LoanInputs(index); !status.ok()) {
+    ReleaseRequest(index);
+    return status;
+  }
   return index;
 }
 
 std::span<std::byte> ChannelCore::InputBytes(uint32_t slot, size_t index) const {
   const PlanRep& plan = *slots_[slot].plan;
   if (index >= plan.layouts.size() || session_->forked()) return {};
+  if (slots_[slot].has_inputs) {
+    if (slots_[slot].input_arena == nullptr) return {};
+    return slots_[slot].input_arena->arena().Writable(
+        slots_[slot].input_offset + plan.layouts[index].offset, plan.layouts[index].bytes);
+  }
   return {RequestBytes(slots_[slot].request) + plan.layouts[index].offset,
           plan.layouts[index].bytes};
 }
@@ -312,6 +333,7 @@ void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   in_ring_ += slot.places;
   if (slot.stream == nullptr) ++unfinished_;
   earliest_deadline_ns_ = std::min(earliest_deadline_ns_, deadline);
+  if (slot.has_inputs) SubmitInputs(slot);
   Publish(slot);
 }
 
@@ -373,8 +395,8 @@ void ChannelCore::CloseChannel() {
   if (broken_.ok()) broken_ = absl::FailedPreconditionError("the channel is closed");
   ForgetResults();
   // Its slice may go to another channel as soon as the server knows.
-  close_late_ = device_.loaned_blocks() > 0;
-  if (!close_late_) session_->CloseChannel(channel_);
+  close_late_ = device_.loaned_blocks() > 0 || (inputs_ != nullptr && inputs_->filling() > 0);
+  if (!close_late_) TellClosed();
   DropHandle();
 }
 
@@ -422,6 +444,7 @@ void ChannelCore::FreeIfDone(uint32_t index) {
   if (!slot.outstanding || slot.kept) FreeResponse(slot);
   if (slot.outstanding) return;
   if (slot.has_request) FreeRequest(slot);
+  EndInputs(slot);
   slot.next = free_slot_;
   free_slot_ = index;
 }

@@ -59,7 +59,9 @@ struct PlanRep {
   uint64_t token = 0;
   uint64_t asked_response_bytes = 0;
   bool on_device = false;  // the results
+  bool inputs_on_device = false;
   uint32_t request_granules = 0;
+  uint32_t input_granules = 0;  // on the device
   // Both grow when results turn out to need more than was first loaned.
   mutable uint32_t response_granules = 0;
   mutable uint32_t device_granules = 0;  // 0: results go to the response's block
@@ -106,6 +108,9 @@ class ChannelCore {
 
   const PlanRep& plan(uint32_t slot) const { return *slots_[slot].plan; }
   std::span<std::byte> InputBytes(uint32_t slot, size_t index) const;
+  TensorView InputView(uint32_t slot, size_t index) const;
+  // Whose arena its inputs are written to; 0: they are in the request's block.
+  uint64_t InputGeneration(uint32_t slot) const;
   std::span<const TensorView> Outputs(uint32_t slot) const { return slots_[slot].views; }
   uint64_t generation(uint32_t slot) const { return slots_[slot].generation; }
   uint64_t service_ns(uint32_t slot) const { return slots_[slot].service_ns; }
@@ -142,6 +147,12 @@ class ChannelCore {
     bool kept = false;              // answered, and the model keeps its inputs
     uint32_t places = 1;            // of the ring
     FrontStream* stream = nullptr;  // whose start, or response, this is
+    bool parked = false;            // given back by a worker that does not have its inputs
+    bool has_inputs = false;        // on the device
+    uint32_t inputs = 0;            // their entry of inputs_
+    uint64_t input_offset = 0;      // in the arena
+    uint64_t refused_by = 0;        // parked: the generation
+    LeasedArena* input_arena = nullptr;  // leased until they are submitted
     ipc::BlockAllocator::Block request;
     ipc::BlockAllocator::Block response;
     ipc::BlockAllocator::Block device;
@@ -182,8 +193,20 @@ class ChannelCore {
   absl::StatusOr<const PlanRep*> FindPlan(std::span<const TensorSpec> inputs,
                                           const PlanOptions& options, bool item);
   absl::Status MatchInputs(PlanRep& plan) const;
+  absl::Status LayOut(PlanRep& plan) const;
   absl::Status PlanResults(PlanRep& plan) const;
   absl::StatusOr<uint32_t> TryLoan(const PlanRep& plan);
+
+  // Inputs on the device (channel_device_inputs.cc).
+  absl::Status OpenInputs(uint64_t slice_offset);
+  absl::Status LoanInputs(uint32_t index);
+  void SubmitInputs(Slot& slot);
+  void EndInputs(Slot& slot);
+  // A worker of another generation has given it back: until they have moved.
+  bool Park(uint32_t index, const ipc::CompletionEntry& entry);
+  void ResumeParked();
+  void TellClosed();
+
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
   // From here on it is in the ring.
@@ -256,7 +279,8 @@ class ChannelCore {
   ipc::RingConsumer<ipc::CompletionEntry> completions_;
   ipc::BlockAllocator requests_;
   ipc::BlockAllocator responses_;
-  ipc::BlockAllocator device_;  // the slice for results on the device
+  ipc::BlockAllocator device_;             // the slice for results on the device
+  std::shared_ptr<ChannelInputs> inputs_;  // nullptr: none on the device
   ipc::SpinBudget spin_;
   std::vector<std::unique_ptr<ResponseLayouts>> layouts_;  // by method, made when first asked
 
@@ -275,6 +299,7 @@ class ChannelCore {
   absl::Status broken_;      // why nothing works any more
   int64_t earliest_deadline_ns_ = INT64_MAX;
   uint32_t polls_ = 0;
+  uint32_t parked_ = 0;      // slots
   bool armed_ = false;       // an event loop waits on event_
   uint32_t hold_epoch_ = 0;  // of the status page, when holds were looked at last
   uint64_t settled_reaped_ = 0;

@@ -65,6 +65,7 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
   slot.kept = more;
   slot.generation = entry.generation;
   slot.service_ns = entry.service_ns;
+  if ((entry.flags & ipc::kCompletionStaleInputs) != 0 && !more && Park(at, entry)) return;
   if (slot.user != User::kPending) {  // expired or cancelled meanwhile
     if (!more) EndRing(at);
     return;
@@ -77,7 +78,8 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
   absl::Status status(code, ErrorText(slot, entry));
   // A worker skipped what was withdrawn. Without the bit CANCELLED is the model's own word.
   const bool dropped = (entry.flags & ipc::kCompletionDropped) != 0;
-  if (dropped && code == absl::StatusCode::kCancelled && slot.withdrawn) {
+  const bool stale = (entry.flags & ipc::kCompletionStaleInputs) != 0;
+  if (dropped && (code == absl::StatusCode::kCancelled || stale) && slot.withdrawn) {
     status = std::move(slot.status);
   }
   if (!more) EndRing(at);
@@ -133,6 +135,7 @@ void ChannelCore::EndRing(uint32_t index) {
   in_ring_ -= slot.places;
   if (slot.has_request) FreeRequest(slot);
   if (slot.stream != nullptr) streams_.RingEnded(*slot.stream);
+  EndInputs(slot);
   FreeIfDone(index);
 }
 
@@ -194,6 +197,7 @@ void ChannelCore::Poison(const std::string& what) {
 void ChannelCore::CheckRest(int64_t now) {
   if (!broken_.ok()) return;
   Settle();
+  if (parked_ > 0) ResumeParked();
   if (session_->gone()) ServerGone();
   WithdrawForHold(now);
   if (now >= earliest_deadline_ns_) ExpireBefore(now);
@@ -222,7 +226,7 @@ void ChannelCore::ExpireBefore(int64_t now) {
 }
 
 bool ChannelCore::WasStarted(const Slot& slot, uint64_t taken) {
-  return Before(slot.sequence, taken) || slot.retried || slot.resubmits > 0;
+  return (!slot.parked && Before(slot.sequence, taken)) || slot.retried || slot.resubmits > 0;
 }
 
 void ChannelCore::WithdrawForHold(int64_t now) {
@@ -268,7 +272,7 @@ void ChannelCore::LoseBefore(uint64_t boundary) {
   }
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
-    if (!slot.outstanding || !Before(slot.sequence, boundary)) continue;
+    if (!slot.outstanding || slot.parked || !Before(slot.sequence, boundary)) continue;
     if (slot.user == User::kPending && slot.idempotent && !slot.retried) {
       slot.retried = true;
       Republish(slot);

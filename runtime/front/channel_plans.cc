@@ -66,6 +66,42 @@ absl::Status ChannelCore::MatchInputs(PlanRep& plan) const {
       plan.secrets.push_back((*order)[i]);
     }
   }
+  if (plan.inputs_on_device && !plan.secrets.empty()) {
+    return absl::InvalidArgumentError("a secret input does not lie on the device");
+  }
+  return absl::OkStatus();
+}
+
+// Where the inputs lie, on the host and on the device.
+absl::Status ChannelCore::LayOut(PlanRep& plan) const {
+  uint64_t here =
+      ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(plan.inputs));
+  uint64_t there = 0;
+  uint64_t& at = plan.inputs_on_device ? there : here;
+  const uint64_t request_arena = submission_plan_.arena_bytes;
+  const uint64_t room = plan.inputs_on_device ? options_.device_input_bytes : request_arena;
+  const char* const option = plan.inputs_on_device ? "device_input_bytes" : "request_arena_bytes";
+  for (ipc::TensorLayout& layout : plan.layouts) {
+    layout.offset = at;
+    layout.on_device = plan.inputs_on_device;
+    if (layout.bytes > room) return TooLarge("request", layout.bytes, room, option);
+    at = ipc::RoundUpToGranules(at + layout.bytes);
+  }
+  if (at > room) return TooLarge("request", at, room, option);
+  if (const uint64_t limit = session_->max_request_bytes(); limit != 0 && here + there > limit) {
+    return absl::InvalidArgumentError(absl::StrCat("the request needs ", here + there,
+                                                   " bytes, the server allows ", limit,
+                                                   " (limits.max_request_bytes)"));
+  }
+  if (methods()[plan.method].streams() && !plan.item) {
+    plan.window_granule = static_cast<uint32_t>(here / ipc::kGranuleBytes);
+    here += sizeof(ipc::StreamWindow);
+  }
+  if (here > request_arena) return TooLarge("request", here, request_arena, "request_arena_bytes");
+  plan.request_granules = static_cast<uint32_t>(here / ipc::kGranuleBytes);
+  if (plan.inputs_on_device) {
+    plan.input_granules = static_cast<uint32_t>(std::max<uint64_t>(there / ipc::kGranuleBytes, 1));
+  }
   return absl::OkStatus();
 }
 
@@ -76,6 +112,7 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
   plan->item = item;
   plan->method = options.method;
   plan->on_device = options.results_on_device;
+  plan->inputs_on_device = options.inputs_on_device;
   plan->inputs.assign(inputs.begin(), inputs.end());
   plan->asked_response_bytes = options.response_bytes;
   for (const TensorSpec& spec : inputs) {
@@ -92,33 +129,11 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
                              .bytes = *bytes});
   }
   if (absl::Status matched = MatchInputs(*plan); !matched.ok()) return matched;
-  uint64_t at = ipc::RoundUpToGranules(ipc::kBlockHeaderBytes + ipc::DescriptorReserve(inputs));
-  const uint64_t request_arena = submission_plan_.arena_bytes;
-  for (ipc::TensorLayout& layout : plan->layouts) {
-    layout.offset = at;
-    if (layout.bytes > request_arena) {
-      return TooLarge("request", layout.bytes, request_arena, "request_arena_bytes");
-    }
-    at = ipc::RoundUpToGranules(at + layout.bytes);
-  }
-  if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
-  if (const uint64_t limit = session_->max_request_bytes(); limit != 0 && at > limit) {
-    return absl::InvalidArgumentError(absl::StrCat("the request needs ", at,
-                                                   " bytes, the server allows ", limit,
-                                                   " (limits.max_request_bytes)"));
-  }
-  const bool streams = methods()[plan->method].streams() && !item;
-  if (streams) {
-    plan->window_granule = static_cast<uint32_t>(at / ipc::kGranuleBytes);
-    at += sizeof(ipc::StreamWindow);
-    if (at > request_arena) return TooLarge("request", at, request_arena, "request_arena_bytes");
-  }
-  plan->request_granules = static_cast<uint32_t>(at / ipc::kGranuleBytes);
-
+  if (absl::Status laid_out = LayOut(*plan); !laid_out.ok()) return laid_out;
   if (absl::Status status = item ? absl::OkStatus() : PlanResults(*plan); !status.ok()) {
     return status;
   }
-  if (streams) {
+  if (methods()[plan->method].streams() && !item) {
     plan->chunk_granules = plan->response_granules;
     plan->response_granules = ipc::kStreamEndBytes / ipc::kGranuleBytes;
   }
@@ -148,17 +163,24 @@ absl::StatusOr<const PlanRep*> ChannelCore::FindPlan(std::span<const TensorSpec>
     return absl::FailedPreconditionError(
         "this channel has no device memory: open it with ChannelOptions::device_result_bytes");
   }
+  if (options.inputs_on_device && options_.device_input_bytes == 0) {
+    return absl::FailedPreconditionError(
+        "this channel has no device memory for inputs: open it with "
+        "ChannelOptions::device_input_bytes");
+  }
   if (options.method >= methods().size()) {
     return absl::InvalidArgumentError(absl::StrCat("the model has no method ", options.method,
                                                    ": it has ", methods().size(), ", from 0"));
   }
-  if (options.results_on_device && methods()[options.method].streams()) {
-    return absl::InvalidArgumentError("the responses of a stream lie on the host");
+  if ((options.results_on_device || options.inputs_on_device) &&
+      methods()[options.method].streams()) {
+    return absl::InvalidArgumentError("what a stream takes and gives lies on the host");
   }
   for (const std::unique_ptr<PlanRep>& plan : plans_) {
     if (plan->method == options.method && plan->item == item &&
         plan->asked_response_bytes == options.response_bytes &&
         plan->on_device == options.results_on_device &&
+        plan->inputs_on_device == options.inputs_on_device &&
         std::equal(inputs.begin(), inputs.end(), plan->inputs.begin(), plan->inputs.end())) {
       return plan.get();
     }

@@ -259,7 +259,8 @@ void Session::Handle(ipc::ControlMessage message) {
     case schema::Envelope::CHANNEL_OPENED:
       Answer(envelope.getCall(), absl::OkStatus(),
              {.channel = envelope.getChannelOpened().getChannel(),
-              .device_offset = envelope.getChannelOpened().getDeviceOffset()});
+              .device_offset = envelope.getChannelOpened().getDeviceOffset(),
+              .device_input_offset = envelope.getChannelOpened().getDeviceInputOffset()});
       break;
     case schema::Envelope::ERROR:
       Answer(envelope.getCall(), ipc::ReadStatus(envelope.getError()), {});
@@ -307,6 +308,7 @@ absl::StatusOr<Session::OpenedChannel> Session::OpenChannel(const ChannelFds& fd
   open.setCompletionBytes(fds.completion_bytes);
   open.setHasEvent(fds.event >= 0);
   open.setDeviceBytes(fds.device_bytes);
+  open.setDeviceInputBytes(fds.device_input_bytes);
   const int passed[3] = {fds.submission, fds.completion, fds.event};
   const absl::Status sent =
       gone() ? absl::UnavailableError(absl::StrCat("server '", server_, "' is gone"))

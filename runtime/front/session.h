@@ -34,6 +34,7 @@
 #include "ipc/process.h"
 #include "ipc/segment.h"
 #include "runtime/front/arena_leases.h"
+#include "runtime/front/channel_inputs.h"
 #include "runtime/front/device_thread.h"
 
 namespace baton::internal {
@@ -93,6 +94,18 @@ class Session {
   // A channel has read answers; a generation that is closing may wait for that.
   void ResultsRead();
 
+  // ---- inputs on the device (see ChannelInputs; session_inputs.cc)
+  // Has the channel's slice made writable in every arena, and its inputs moved
+  // when one is closed.
+  void AddInputs(std::shared_ptr<ChannelInputs> inputs);
+  // Until that is done for an arena, for connect_timeout at most.
+  absl::Status AwaitInputs(const ChannelInputs& inputs);
+  // Nothing is moved any more; the server hears that the channel is closed when
+  // nothing is copied any more.
+  void CloseInputs(const std::shared_ptr<ChannelInputs>& inputs);
+  // A lease for inputs that are to be written, in the channel's name.
+  absl::StatusOr<LeasedArena*> LeaseForInputs(uint64_t channel);
+
   // Shares a channel's descriptors with the server; returns its number.
   struct ChannelFds {
     int submission = -1;  // read-only
@@ -102,10 +115,12 @@ class Session {
     uint64_t submission_bytes = 0;
     uint64_t completion_bytes = 0;
     uint64_t device_bytes = 0;  // a slice for results on the device
+    uint64_t device_input_bytes = 0;
   };
   struct OpenedChannel {
     uint64_t channel = 0;
     uint64_t device_offset = 0;  // of its slice
+    uint64_t device_input_offset = 0;
   };
   absl::StatusOr<OpenedChannel> OpenChannel(const ChannelFds& fds);
   // Says that a channel is done with. Does not wait for an answer.
@@ -140,6 +155,11 @@ class Session {
   void Imported(uint64_t generation, const absl::Status& status);
   void LetGo(std::unique_ptr<LeasedArena> arena, std::function<void()> unmapped);
   void CloseBeforeLeaving();
+  void SeeToInputs();
+  // Runs `job` on arenas here, or where they may hang on the device thread.
+  void OnArenas(bool may_hang, DeviceThread::Job job, DeviceThread::Job done);
+  void InputsSeenTo();
+  void LoseInputs(const absl::Status& why);
   void StartClosing(uint64_t call, uint64_t generation);
   void KeepGeneration(uint64_t generation);
   void CloseImports(uint64_t generation);
@@ -177,6 +197,10 @@ class Session {
   // On their way on the device thread; asked meanwhile to be closed. The thread's.
   std::set<uint64_t> importing_;
   std::set<uint64_t> close_when_imported_;
+  // Generations whose arena is being made writable, or whose inputs are being
+  // moved, on the device thread. The thread's.
+  std::set<uint64_t> adopting_;
+  std::set<uint64_t> moving_;
   bool unsent_ = false;        // something could not be sent: again soon. The thread's
   bool* destroyed_ = nullptr;  // set where the thread itself ends *this; the thread's
 
@@ -184,6 +208,7 @@ class Session {
   std::condition_variable answered_;
   std::map<uint64_t, PendingCall> pending_;
   uint64_t next_call_ = 1;
+  std::vector<std::shared_ptr<ChannelInputs>> closing_inputs_;  // guarded by mutex_
 
   ipc::UniqueFd wake_;  // eventfd: leases to tell of, or the end
   std::atomic<bool> stopping_{false};

@@ -46,14 +46,22 @@ void Session::Import(ipc::ControlMessage message) {
   exported->bytes = reader.getBytes();
   exported->generation = generation;
   if (message.fd_count() > 0) exported->fd = message.TakeFd(0);
+  // Inputs that wait are there again before the server hears that it is mapped.
+  const auto import = [exported, channels = leases_.Inputs()] {
+    absl::StatusOr<std::unique_ptr<ipc::ImportedArena>> imported =
+        ipc::ImportArena(std::move(*exported));
+    if (!imported.ok()) return imported;
+    for (const std::shared_ptr<ChannelInputs>& inputs : channels) inputs->Adopt(**imported);
+    return imported;
+  };
   if (token.size() == 0) {
-    Imported(generation, ipc::ImportArena(std::move(*exported)));
+    Imported(generation, import());
     return;
   }
   importing_.insert(generation);
   auto arena = std::make_shared<absl::StatusOr<std::unique_ptr<ipc::ImportedArena>>>(
       absl::CancelledError("not imported"));
-  device_thread_.Run([exported, arena] { *arena = ipc::ImportArena(std::move(*exported)); },
+  device_thread_.Run([import, arena] { *arena = import(); },
                      [this, arena, generation] {
                        importing_.erase(generation);
                        Imported(generation, std::move(*arena));
@@ -68,6 +76,8 @@ void Session::Imported(uint64_t generation,
   if (status.ok() && !leases_.Add(*std::move(arena))) {
     status = absl::AlreadyExistsError(
         absl::StrCat("the arena of generation ", generation, " is mapped already"));
+  } else if (!status.ok()) {
+    LoseInputs(status);
   }
   {
     const std::lock_guard lock(mutex_);  // for who is about to wait
@@ -135,6 +145,7 @@ void Session::StartClosing(uint64_t call, uint64_t generation) {
 
 void Session::KeepGeneration(uint64_t generation) {
   leases_.Keep(generation);
+  SeeToInputs();
   Note(GenerationEvent::kKept, generation);
 }
 
@@ -156,6 +167,7 @@ void Session::CloseImports(uint64_t generation) {
 }
 
 void Session::SendDue() {
+  SeeToInputs();  // what is in the way of closing an arena
   ArenaLeases::Due due = leases_.TakeDue();
   std::vector<ArenaLeases::Answer> answers = std::exchange(unsent_answers_, {});
   std::move(due.answers.begin(), due.answers.end(), std::back_inserter(answers));
@@ -163,6 +175,7 @@ void Session::SendDue() {
     const uint64_t generation = arena->generation();
     LetGo(std::move(arena), [this, generation] {
       leases_.Unmapped(generation);
+      for (const auto& inputs : leases_.Inputs()) inputs->Forget(generation);
       unsent_closed_.push_back(generation);
     });
   }

@@ -174,18 +174,23 @@ void FakeServer::Answer(ipc::ControlSocket& socket, ipc::ControlMessage message)
     uint64_t channel;
     {
       const std::lock_guard lock(mutex_);
-      channels_.push_back({.submission = message.TakeFd(0),
-                           .completion = message.TakeFd(1),
-                           .event = message.TakeFd(2),
-                           .submission_bytes = open.getSubmissionBytes(),
-                           .completion_bytes = open.getCompletionBytes()});
+      channels_.push_back(
+          {.submission = message.TakeFd(0),
+           .completion = message.TakeFd(1),
+           .event = message.TakeFd(2),
+           .submission_bytes = open.getSubmissionBytes(),
+           .completion_bytes = open.getCompletionBytes(),
+           .results = {.offset = 0, .bytes = open.getDeviceBytes()},
+           .inputs = {.offset = open.getDeviceBytes(), .bytes = open.getDeviceInputBytes()}});
       channel = channels_.size();
       if (hold_answers_) {
         waiting_.emplace_back(message.call(), channel);
         return;
       }
     }
-    envelope.initChannelOpened().setChannel(channel);
+    auto opened = envelope.initChannelOpened();
+    opened.setChannel(channel);
+    opened.setDeviceInputOffset(open.getDeviceBytes());
     Must(socket.Send(answer));
   } else if (asked.isCloseChannel()) {
     closed_.fetch_add(1);
@@ -294,7 +299,9 @@ runtime::ChannelServer::Descriptors FakeServer::Descriptors(size_t index) const 
           .completion = kept.completion.get(),
           .event = kept.event.get(),
           .submission_bytes = kept.submission_bytes,
-          .completion_bytes = kept.completion_bytes};
+          .completion_bytes = kept.completion_bytes,
+          .results = kept.results,
+          .inputs = kept.inputs};
 }
 
 size_t FakeServer::opened_channels() const {
@@ -364,20 +371,23 @@ absl::Status PlainHost::Await(uint64_t, absl::FunctionRef<bool()> wanted) {
   return absl::OkStatus();
 }
 
-StepWorker::StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model)
+StepWorker::StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model,
+                       const runtime::ChannelDevice& device)
     : fake_(server),
       model_(model),
       server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))) {
   server_->Join(host_);
+  if (device.device != nullptr) server_->UseDevice(device);
   Must(server_->Begin(generation));
 }
 
 WorkerThread::WorkerThread(FakeServer& server, size_t index, uint64_t generation,
-                           loader::Model& model, bool busy)
+                           loader::Model& model, bool busy, const runtime::ChannelDevice& device)
     : fake_(server),
       model_(model),
       server_(Must(runtime::ChannelServer::Map(index, server.Descriptors(index)))),
       command_(Must(ipc::CreateEventFd())) {
+  if (device.device != nullptr) server_->UseDevice(device);
   thread_ = std::thread([this, generation, busy] {
     server_->Join(host_);
     Must(server_->Begin(generation));

@@ -142,6 +142,8 @@ class FakeServer {
     ipc::UniqueFd event;
     uint64_t submission_bytes = 0;
     uint64_t completion_bytes = 0;
+    runtime::DeviceSlice results;  // every channel's are at the arena's start
+    runtime::DeviceSlice inputs;   // and behind these
   };
   void Run();
   void Answer(ipc::ControlSocket& socket, ipc::ControlMessage message);
@@ -219,7 +221,8 @@ class PlainHost : public runtime::ServingHost {
 // A worker's end that serves when it is told to, on the caller's thread.
 class StepWorker {
  public:
-  StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model);
+  StepWorker(FakeServer& server, size_t index, uint64_t generation, loader::Model& model,
+             const runtime::ChannelDevice& device = {});
   // At most one request, and one response of each stream.
   bool Step() {
     const bool stepped = server_->StepStreams(fake_.worker_page());
@@ -244,7 +247,7 @@ class StepWorker {
 class WorkerThread {
  public:
   WorkerThread(FakeServer& server, size_t index, uint64_t generation, loader::Model& model,
-               bool busy = false);
+               bool busy = false, const runtime::ChannelDevice& device = {});
   ~WorkerThread();  // ends after the request it is at
 
  private:

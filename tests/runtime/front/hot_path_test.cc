@@ -20,11 +20,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 
+#include "runtime/front/channel_core.h"
 #include "tests/runtime/front/fake_server.h"
 #include "tests/runtime/front/stream_calls.h"
 
@@ -184,6 +187,48 @@ class StreamPath {
   WorkerThread worker_;
 };
 
+// The same with inputs and results in device memory.
+class DeviceHotPath {
+ public:
+  DeviceHotPath() {
+    FrontOptions options;
+    options.import_device = true;
+    session_ = server_.Connect(options);
+    server_.status_page().generation.store(1);
+    server_.OfferArena(*arena_->Export());
+    channel_.emplace(
+        *internal::ChannelCore::OpenChannel(session_, {.device_result_bytes = kBytes / 2,
+                                                       .device_input_bytes = kBytes / 2,
+                                                       .max_spin = absl::Seconds(10)}));
+    const std::vector<TensorSpec> inputs = FixedSignature().inputs;
+    plan_ = *channel_->Plan(inputs, {.inputs_on_device = true, .results_on_device = true});
+    worker_.emplace(
+        server_, 0, 1, model_, /*busy=*/true,
+        runtime::ChannelDevice{
+            .device = device_.get(), .slices_address = arena_->address(), .slices_bytes = kBytes});
+  }
+  bool Poll() {
+    absl::StatusOr<Request> request = channel_->Loan(plan_);
+    if (!request.ok() || request->input_generation() != 1) return false;
+    request->input<float>(0)[0] = 21;
+    if (!channel_->Submit(*std::move(request)).ok()) return false;
+    std::optional<Outcome> outcome;
+    while (!outcome) outcome = channel_->Poll();
+    return outcome->response.ok() && outcome->response->output<float>(size_t{0})[0] == 42;
+  }
+
+ private:
+  static constexpr uint64_t kBytes = 1 << 20;
+  FakeServer server_{FixedSignature()};
+  FunctionModel model_{Double, FixedSignature()};
+  std::unique_ptr<ipc::Device> device_ = ipc::CreateHostDevice(kBytes);
+  std::unique_ptr<ipc::DeviceArena> arena_ = *device_->CreateArena(kBytes, 1);
+  std::shared_ptr<internal::Session> session_;
+  std::optional<Channel> channel_;
+  RequestPlan plan_;
+  std::optional<WorkerThread> worker_;
+};
+
 // ---- Counting system calls ----------------------------------------------------------------------
 
 // From here on every system call of every thread of this process is refused
@@ -272,6 +317,13 @@ Report InChild(bool (Path::*request)()) {
 // A front that polls never sleeps, so that not one system call is excused.
 TEST(HotPath, PolledRequestsCostNothing) {  // R13
   const Report report = InChild(&HotPath::Poll);
+  EXPECT_EQ(report.total.allocations, 0u);
+  EXPECT_EQ(report.total.syscalls, 0u);
+  EXPECT_EQ(report.best.faults, 0u);
+}
+
+TEST(HotPath, TensorsOnTheDeviceCostNothing) {  // R13
+  const Report report = InChild(&DeviceHotPath::Poll);
   EXPECT_EQ(report.total.allocations, 0u);
   EXPECT_EQ(report.total.syscalls, 0u);
   EXPECT_EQ(report.best.faults, 0u);

@@ -81,7 +81,7 @@ class Channel {
   absl::StatusOr<RequestPlan> PlanOnDevice(std::span<const TensorSpec> inputs,
                                            uint64_t result_bytes = 0);
 
-  // As Plan, of any of the model's methods.
+  // As Plan, of any of the model's methods, and with tensors that lie on the device.
   absl::StatusOr<RequestPlan> Plan(std::span<const TensorSpec> inputs, const PlanOptions& options);
 
   // Loans the blocks for one request. Cost: tens of nanoseconds; no

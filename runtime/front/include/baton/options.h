@@ -29,8 +29,9 @@ struct FrontOptions {
   std::string run_directory;
   // Bound on connecting, and on each answer of the supervisor.
   absl::Duration connect_timeout = absl::Seconds(5);
-  // Map each generation's device arena into this process, for reading. A
-  // service that takes its results on the host has no use for it.
+  // Map each generation's device arena into this process, for reading, and the
+  // channels' slices for inputs for writing. A service whose tensors all lie on
+  // the host has no use for it.
   bool import_device = false;
   // Called with what becomes of each generation, in order. Front::
   // closing_generation says the same to who rather polls.
@@ -66,6 +67,9 @@ struct ChannelOptions {
   // aside for that (limits.device_results); with FrontOptions::import_device.
   // See Channel::PlanOnDevice.
   uint64_t device_result_bytes = 0;
+  // The same for inputs that the caller writes there (limits.device_inputs; one
+  // pool with that of the results). See PlanOptions::inputs_on_device.
+  uint64_t device_input_bytes = 0;
   // Most Requests, requests on their way and Responses alive at once.
   uint32_t max_handles = 1024;
   enum class Backing { kPosixShm, kMemfd };
@@ -81,7 +85,7 @@ struct ChannelOptions {
   uint64_t first_sequence = 0;
 };
 
-// What a request is for, and what is loaned for its results.
+// What a request is for, where its tensors lie, and what is loaned for its results.
 struct PlanOptions {
   // Which of the model's methods: see Channel::methods, FindMethod.
   uint32_t method = 0;
@@ -89,6 +93,19 @@ struct PlanOptions {
   // device half of the channel's room there. A result that does not fit is asked
   // for again with a block that does.
   uint64_t response_bytes = 0;
+  // The caller writes the inputs where the model reads them: in a block of
+  // device_input_bytes. On a GPU Request::input_view has a `device_address`; on
+  // the host device Request::input_bytes is the worker's own memory.
+  //
+  // Until it is submitted such a Request is a lease of its generation's device
+  // memory, as a DeviceLease is: a reload waits for its end (drain_timeout) and
+  // names its holder, so submit or drop it soon. While a reload is under way
+  // Loan says UNAVAILABLE (see RetryAfter). Submitted ones survive a reload and
+  // a worker's death as any other: the front carries their bytes over.
+  //
+  // What was written with a GPU must be complete (synchronize your stream)
+  // before the request is submitted.
+  bool inputs_on_device = false;
   // See Channel::PlanOnDevice.
   bool results_on_device = false;
 };

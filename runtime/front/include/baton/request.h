@@ -52,7 +52,15 @@ class Request {
   // Bytes of input `index` of the plan, 128-byte aligned, uninitialised (they
   // may hold an earlier request's data). Empty when there is no such input.
   std::span<std::byte> input_bytes(size_t index) const;
+  // On a GPU (PlanOptions::inputs_on_device) it is empty: see input_view.
   std::span<std::byte> input_bytes(std::string_view name) const;
+
+  // Where input `index` lies: to be handed to a framework (ToDlpack), or with
+  // its `device_address` to kernels and copies, that write it there. Valid until
+  // the request is submitted or dropped. Empty when there is no such input.
+  TensorView input_view(size_t index) const;
+  // Whose device memory the inputs are in; 0: they lie on the host.
+  uint64_t input_generation() const;
 
   // The elements of an input; empty when there is no such input or T is not
   // its dtype.
