@@ -302,6 +302,7 @@ absl::Status NativeModel::StageMethods() {
   absl::StatusOr<std::vector<Method>> read = ReadMethods(file_, methods, count);
   if (!read.ok()) return read.status();
   methods_ = *std::move(read);
+  if (!methods_.empty()) signature_ = methods_.front().signature;  // it says more
   max_streams_ = std::max<size_t>(api_->max_streams(model_), 1);
   return absl::OkStatus();
 }
