@@ -148,6 +148,8 @@ bool ServingLoop::ServeTurn(loader::Model& model) {
     ChannelServer& server = *channels_[next_++].server;
     if (active_streams > 0) {
       served |= server.StepStreams(page_);
+      // A step may have waited for its caller for long.
+      if (commands_.pending()) return true;
       if (!HasRoom()) continue;
     }
     served |= server.ServeOne(model, page_);

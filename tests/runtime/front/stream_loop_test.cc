@@ -161,6 +161,29 @@ TEST_F(StreamLoopTest, AHoldWaitsForStreamsAndStartsNone) {
   EXPECT_TRUE(other_.Wait(kLong)->response.ok());
 }
 
+TEST_F(StreamLoopTest, AHoldThatCameDuringAStepComesBeforeTheNextRequest) {
+  Serve(/*max_streams=*/4);
+  Stream stream = OpenItems(channel_, kSum);
+  ASSERT_TRUE(WriteItem(stream, 1).ok());
+  EXPECT_EQ(ReadText(stream, kLong), "1");
+  const RawWorker raw(server_, 0);
+  Await([&] {  // the model waits for the second
+    const auto& progress =
+        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
+    return progress.items_taken.load() == 1;
+  });
+  loop_->Say(Command::Kind::kHold, /*call=*/7);
+  ASSERT_TRUE(channel_.Submit(Scalars(channel_, kAdd, {{"x", 1}})).ok());
+  ASSERT_TRUE(WriteItem(stream, 1).ok());
+  EXPECT_EQ(ReadText(stream, kLong), "2");
+  ASSERT_TRUE(stream.WritesDone().ok());
+  EXPECT_EQ(ReadText(stream, kLong), "end");
+  loop_->WaitFor("held 7");
+  EXPECT_EQ(raw.state().taken.load(), 1u);
+  loop_->Say(Command::Kind::kServe);
+  EXPECT_TRUE(channel_.Wait(kLong)->response.ok());
+}
+
 TEST_F(StreamLoopTest, AHoldThatIsCalledOffIsNotAnswered) {
   Serve(/*max_streams=*/4);
   Stream stream = OpenItems(channel_, kSum);
