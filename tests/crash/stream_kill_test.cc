@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(AtEachStore, WorkerDies,
 using FrontDies = StreamKillTest;
 
 TEST_P(FrontDies, TheModelIsToldAndOthersAreServed) {
-  ServeStreams(1);
+  StartServer(1);
   const pid_t child = ::fork();
   if (child == 0) {
     ::setenv("BATON_CRASH_AT", GetParam(), 1);
@@ -99,6 +99,7 @@ TEST_P(FrontDies, TheModelIsToldAndOthersAreServed) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << WEXITSTATUS(status);
+  Attach();
   Channel channel = Open();
   EXPECT_EQ(Converse(channel), "end");  // with one stream at most: the other one has gone
   const State state = Ask(channel);

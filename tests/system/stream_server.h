@@ -22,6 +22,11 @@ class StreamServerTest : public SystemTest {
  protected:
   // `config` are further lines of config.yaml.
   void ServeStreams(size_t max_streams, const std::string& config = "") {
+    StartServer(max_streams, config);
+    Attach();
+  }
+  // The same, but for this process's front: without it, it has one thread.
+  void StartServer(size_t max_streams, const std::string& config = "") {
     const char* build = std::getenv("BATON_BINARY_DIR");
     temp_.Write(
         "model/config.yaml",
@@ -33,7 +38,6 @@ class StreamServerTest : public SystemTest {
     absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    Attach();
   }
   void Attach() {
     absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach();

@@ -290,7 +290,7 @@ TEST_F(StreamTest, ItsTimeEnds) {
 }
 
 TEST_F(StreamTest, ItsTimeEndsWhileTheModelIsAtIt) {
-  Stream stream = OpenCount(channel_, {{"n", 100}}, {.window = 2, .timeout = absl::Seconds(1)});
+  Stream stream = OpenCount(channel_, {{"n", 100}}, {.window = 2, .timeout = absl::Seconds(3)});
   worker_->StepAll();
   EXPECT_EQ(ReadText(stream), "0");
   EXPECT_EQ(ReadText(stream), "1");
