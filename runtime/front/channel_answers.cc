@@ -142,6 +142,13 @@ bool ChannelCore::RetryLarger(Slot& slot, const ipc::CompletionEntry& entry) {
 
 std::string ChannelCore::ErrorText(const Slot& slot, const ipc::CompletionEntry& entry) const {
   if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
+      slot.kept && entry.needed_bytes > 0 && entry.needed_bytes <= completion_plan_.arena_bytes) {
+    return absl::StrCat("the results need a block of ", entry.needed_bytes,
+                        " bytes, and the model keeps the inputs, so that this request cannot be "
+                        "tried again by itself: send it again, the next one of its plan has that "
+                        "room, or plan with response_bytes");
+  }
+  if (entry.status_code == static_cast<uint16_t>(absl::StatusCode::kResourceExhausted) &&
       entry.needed_device_bytes > 0) {
     return absl::StrCat("the results need a block of ", entry.needed_device_bytes,
                         " bytes on the device, which this channel's slice of ",

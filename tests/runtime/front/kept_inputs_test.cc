@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "ipc/channel_layout.h"
@@ -131,6 +132,23 @@ TEST_F(KeptInputsTest, StayAlsoWhereTheCallFails) {
   EXPECT_TRUE(absl::IsOutOfRange(channel_.Poll()->response.status()));
   EXPECT_LT(channel_.free_request_bytes(), Small().request_arena_bytes);
   EXPECT_EQ(channel_.free_response_bytes(), Small().response_arena_bytes);
+  tokens_.clear();
+  worker_->Step();
+  ExpectAllFree();
+}
+
+// The front cannot ask again by itself: the inputs are the model's now.
+TEST_F(KeptInputsTest, AResultThatDidNotFitFitsTheNextTime) {
+  const TensorSpec x{.name = "x", .dtype = DType::kFloat32, .shape = {1000}};
+  const RequestPlan plan = *channel_.Plan(std::span(&x, 1), /*response_bytes=*/128);
+  ASSERT_TRUE(channel_.Submit(*channel_.Loan(plan)).ok());
+  worker_->StepAll();
+  const absl::Status first = channel_.Poll()->response.status();
+  EXPECT_TRUE(absl::IsResourceExhausted(first)) << first;
+  EXPECT_THAT(first.ToString(), ::testing::HasSubstr("send it again"));
+  ASSERT_TRUE(channel_.Submit(*channel_.Loan(plan)).ok());
+  worker_->StepAll();
+  EXPECT_TRUE(channel_.Poll()->response.ok());
   tokens_.clear();
   worker_->Step();
   ExpectAllFree();
