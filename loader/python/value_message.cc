@@ -313,8 +313,9 @@ py::object ReadValue(std::span<const std::byte> tensor, py::handle owner) {
   uint64_t message_bytes = 0;
   if (tensor.size() < kPrefixBytes) throw CodecError("is shorter than any value");
   std::memcpy(&message_bytes, tensor.data(), kPrefixBytes);
-  if (message_bytes > tensor.size() - kPrefixBytes || message_bytes % sizeof(capnp::word) != 0) {
-    throw CodecError("is no value: its message would end behind it");
+  if (message_bytes == 0 || message_bytes > tensor.size() - kPrefixBytes ||
+      message_bytes % sizeof(capnp::word) != 0) {
+    throw CodecError("is no value: its message is empty, or would end behind it");
   }
   // Whoever wrote it may still do so: what is checked has to be what is read.
   auto words = kj::heapArray<capnp::word>(message_bytes / sizeof(capnp::word));
