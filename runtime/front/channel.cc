@@ -151,10 +151,12 @@ absl::StatusOr<Request> Channel::Loan(const RequestPlan& plan) {
   return Request(core_, *slot);
 }
 
-absl::StatusOr<Request> Channel::NewRequest(std::span<const TensorSpec> inputs) {
-  absl::StatusOr<RequestPlan> plan = Plan(inputs);
-  if (!plan.ok()) return plan.status();
-  return Loan(*plan);
+absl::StatusOr<Request> Channel::NewRequest(std::span<const TensorSpec> inputs,
+                                            const PlanOptions& options) {
+  if (core_ == nullptr) return MovedFrom();
+  absl::StatusOr<uint32_t> slot = core_->LoanNew(inputs, options);
+  if (!slot.ok()) return slot.status();
+  return Request(core_, *slot);
 }
 
 absl::StatusOr<Request> Channel::NewRequest() {

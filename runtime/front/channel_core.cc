@@ -445,6 +445,7 @@ void ChannelCore::FreeIfDone(uint32_t index) {
   if (slot.outstanding) return;
   if (slot.has_request) FreeRequest(slot);
   EndInputs(slot);
+  slot.own_plan.reset();
   slot.next = free_slot_;
   free_slot_ = index;
 }

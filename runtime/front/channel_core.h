@@ -76,11 +76,14 @@ class ChannelCore {
   static absl::StatusOr<Channel> OpenChannel(std::shared_ptr<Session> session,
                                              const ChannelOptions& options);
 
+  // `item`: of a stream of that method.
   absl::StatusOr<const PlanRep*> Plan(std::span<const TensorSpec> inputs,
-                                      const PlanOptions& options);
-  absl::StatusOr<const PlanRep*> PlanItem(std::span<const TensorSpec> inputs, uint32_t method);
+                                      const PlanOptions& options, bool item = false);
   absl::StatusOr<const PlanRep*> DefaultPlan();
   absl::StatusOr<uint32_t> Loan(const PlanRep& plan);
+  // Plans and loans; of a plan of its own where no more can be kept.
+  absl::StatusOr<uint32_t> LoanNew(std::span<const TensorSpec> inputs, const PlanOptions& options,
+                                   bool item = false);
 
   // Both leave the slot a loan when they fail.
   absl::StatusOr<uint64_t> Submit(uint32_t slot, const CallOptions& options);
@@ -134,6 +137,7 @@ class ChannelCore {
   struct Slot {
     uint64_t id = 0;  // serial << kSlotBits | index
     const PlanRep* plan = nullptr;
+    std::unique_ptr<PlanRep> own_plan;  // where it is no other's
     User user = User::kNone;
     bool outstanding = false;
     bool has_request = false;
@@ -188,10 +192,11 @@ class ChannelCore {
   }
 
   absl::Status CheckUsable() const;
+  absl::Status CheckPlan(const PlanOptions& options, bool item) const;
+  const PlanRep* FindPlan(std::span<const TensorSpec> inputs, const PlanOptions& options,
+                          bool item) const;
   absl::StatusOr<std::unique_ptr<PlanRep>> MakePlan(std::span<const TensorSpec> inputs,
                                                     const PlanOptions& options, bool item);
-  absl::StatusOr<const PlanRep*> FindPlan(std::span<const TensorSpec> inputs,
-                                          const PlanOptions& options, bool item);
   absl::Status MatchInputs(PlanRep& plan) const;
   absl::Status LayOut(PlanRep& plan) const;
   absl::Status PlanResults(PlanRep& plan) const;

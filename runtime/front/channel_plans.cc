@@ -143,21 +143,7 @@ absl::StatusOr<std::unique_ptr<PlanRep>> ChannelCore::MakePlan(std::span<const T
   return plan;
 }
 
-absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
-                                                 const PlanOptions& options) {
-  return FindPlan(inputs, options, /*item=*/false);
-}
-
-absl::StatusOr<const PlanRep*> ChannelCore::PlanItem(std::span<const TensorSpec> inputs,
-                                                     uint32_t method) {
-  if (method >= methods().size() || !methods()[method].streams_inputs) {
-    return absl::InvalidArgumentError("the stream's method takes no items");
-  }
-  return FindPlan(inputs, {.method = method}, /*item=*/true);
-}
-
-absl::StatusOr<const PlanRep*> ChannelCore::FindPlan(std::span<const TensorSpec> inputs,
-                                                     const PlanOptions& options, bool item) {
+absl::Status ChannelCore::CheckPlan(const PlanOptions& options, bool item) const {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (options.results_on_device && options_.device_result_bytes == 0) {
     return absl::FailedPreconditionError(
@@ -172,10 +158,18 @@ absl::StatusOr<const PlanRep*> ChannelCore::FindPlan(std::span<const TensorSpec>
     return absl::InvalidArgumentError(absl::StrCat("the model has no method ", options.method,
                                                    ": it has ", methods().size(), ", from 0"));
   }
+  if (item && !methods()[options.method].streams_inputs) {
+    return absl::InvalidArgumentError("the stream's method takes no items");
+  }
   if ((options.results_on_device || options.inputs_on_device) &&
       methods()[options.method].streams()) {
     return absl::InvalidArgumentError("what a stream takes and gives lies on the host");
   }
+  return absl::OkStatus();
+}
+
+const PlanRep* ChannelCore::FindPlan(std::span<const TensorSpec> inputs, const PlanOptions& options,
+                                     bool item) const {
   for (const std::unique_ptr<PlanRep>& plan : plans_) {
     if (plan->method == options.method && plan->item == item &&
         plan->asked_response_bytes == options.response_bytes &&
@@ -185,16 +179,39 @@ absl::StatusOr<const PlanRep*> ChannelCore::FindPlan(std::span<const TensorSpec>
       return plan.get();
     }
   }
+  return nullptr;
+}
+
+absl::StatusOr<const PlanRep*> ChannelCore::Plan(std::span<const TensorSpec> inputs,
+                                                 const PlanOptions& options, bool item) {
+  if (absl::Status status = CheckPlan(options, item); !status.ok()) return status;
+  if (const PlanRep* plan = FindPlan(inputs, options, item); plan != nullptr) return plan;
   if (plans_.size() == ipc::kMaxPlans) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("this channel has ", ipc::kMaxPlans,
-                     " plans already: use fewer different shapes, or another channel"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "this channel has ", ipc::kMaxPlans,
+        " plans already: use fewer different shapes, another channel, or NewRequest or NewItem"));
   }
   absl::StatusOr<std::unique_ptr<PlanRep>> plan = MakePlan(inputs, options, item);
   if (!plan.ok()) return plan.status();
   (*plan)->token = plans_.size() + 1;
   plans_.push_back(*std::move(plan));
   return plans_.back().get();
+}
+
+absl::StatusOr<uint32_t> ChannelCore::LoanNew(std::span<const TensorSpec> inputs,
+                                              const PlanOptions& options, bool item) {
+  if (absl::Status status = CheckPlan(options, item); !status.ok()) return status;
+  if (FindPlan(inputs, options, item) != nullptr || plans_.size() < ipc::kMaxPlans) {
+    absl::StatusOr<const PlanRep*> plan = Plan(inputs, options, item);
+    if (!plan.ok()) return plan.status();
+    return Loan(**plan);
+  }
+  // Without a token: the worker parses it, and keeps nothing of it.
+  absl::StatusOr<std::unique_ptr<PlanRep>> own = MakePlan(inputs, options, item);
+  if (!own.ok()) return own.status();
+  absl::StatusOr<uint32_t> slot = Loan(**own);
+  if (slot.ok()) slots_[*slot].own_plan = *std::move(own);
+  return slot;
 }
 
 absl::StatusOr<const PlanRep*> ChannelCore::DefaultPlan() {

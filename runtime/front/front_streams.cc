@@ -332,8 +332,9 @@ bool FrontStreams::TakeItemsBack(FrontStream& stream) {
 
 void FrontStreams::FreeItems(FrontStream& stream, uint64_t until) {
   while (stream.items_taken != until) {
-    const FrontStream::SentItem& item = stream.sent[stream.items_taken++ % stream.window];
+    FrontStream::SentItem& item = stream.sent[stream.items_taken++ % stream.window];
     core_.FreeRequestBlock(*item.plan, item.block);
+    item.own_plan.reset();
   }
 }
 
@@ -366,7 +367,8 @@ absl::Status FrontStreams::Write(FrontStream& stream, uint32_t index, absl::Dura
                      " items before this one: write it again later, or open a larger window"));
   }
   const uint64_t at = stream.items % stream.window;
-  stream.sent[at] = {.block = slot.request, .plan = slot.plan};
+  stream.sent[at] = {
+      .block = slot.request, .plan = slot.plan, .own_plan = std::move(slot.own_plan)};
   stream.shared->item_blocks[at] = {
       .granule = slot.request.granule,
       .granules = slot.request.granules,

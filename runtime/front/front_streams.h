@@ -40,6 +40,7 @@ struct FrontStream {
   struct SentItem {
     ipc::BlockAllocator::Block block;
     const PlanRep* plan = nullptr;
+    std::unique_ptr<PlanRep> own_plan;  // where it is no other's
   };
   uint32_t start = 0;  // its slot
   uint32_t window = 0;

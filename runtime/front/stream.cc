@@ -56,7 +56,8 @@ absl::StatusOr<Stream::ReadResult> Stream::Read(absl::Duration timeout) {
 
 absl::StatusOr<RequestPlan> Stream::PlanItem(std::span<const TensorSpec> inputs) {
   if (core_ == nullptr) return NoStream();
-  absl::StatusOr<const internal::PlanRep*> plan = core_->PlanItem(inputs, stream_->plan->method);
+  absl::StatusOr<const internal::PlanRep*> plan =
+      core_->Plan(inputs, {.method = stream_->plan->method}, /*item=*/true);
   if (!plan.ok()) return plan.status();
   return RequestPlan(*plan);
 }
@@ -72,9 +73,11 @@ absl::StatusOr<Request> Stream::Loan(const RequestPlan& plan) {
 }
 
 absl::StatusOr<Request> Stream::NewItem(std::span<const TensorSpec> inputs) {
-  absl::StatusOr<RequestPlan> plan = PlanItem(inputs);
-  if (!plan.ok()) return plan.status();
-  return Loan(*plan);
+  if (core_ == nullptr) return NoStream();
+  absl::StatusOr<uint32_t> slot =
+      core_->LoanNew(inputs, {.method = stream_->plan->method}, /*item=*/true);
+  if (!slot.ok()) return slot.status();
+  return Request(core_, *slot);
 }
 
 absl::Status Stream::Write(Request&& item, absl::Duration timeout) {

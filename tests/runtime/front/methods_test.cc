@@ -179,6 +179,30 @@ TEST_F(MethodsTest, WipesASecretWhenItsRequestHasEnded) {
   EXPECT_FALSE(IsWiped(text));  // costs nothing where nothing is secret
 }
 
+// Texts have any length, and a channel keeps no more than 256 plans.
+TEST_F(MethodsTest, TakeRequestsOfMoreShapesThanThereArePlans) {
+  for (const int64_t again : {0, 1}) {
+    for (int64_t size = 1; size <= 300; ++size) {
+      const TensorSpec text = Text("text", size);
+      absl::StatusOr<Request> request = channel_.NewRequest({&text, 1}, PlanOptions{.method = 0});
+      ASSERT_TRUE(request.ok()) << request.status();
+      absl::StatusOr<Response> length = Answered(*std::move(request));
+      ASSERT_TRUE(length.ok()) << length.status() << again;
+      EXPECT_EQ(length->output<int64_t>("n")[0], size);
+    }
+  }
+  // The plan that such a request has of its own knows what is secret.
+  const TensorSpec specs[] = {Text("text", 999), Text("key", sizeof(kSecret))};
+  std::span<std::byte> key;
+  {
+    absl::StatusOr<Request> request = channel_.NewRequest(specs, PlanOptions{.method = 0});
+    ASSERT_TRUE(request.ok()) << request.status();
+    key = Fill(*request);
+  }
+  EXPECT_TRUE(IsWiped(key));
+  EXPECT_TRUE(absl::IsResourceExhausted(channel_.Plan(specs).status()));
+}
+
 TEST_F(MethodsTest, WipesTheSecretOfARequestThatWasNeverSubmitted) {
   std::span<std::byte> key;
   {

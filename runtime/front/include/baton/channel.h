@@ -88,8 +88,11 @@ class Channel {
   // allocation, no system call.
   absl::StatusOr<Request> Loan(const RequestPlan& plan);
 
-  // Plan (the one made before, where the shapes were seen before) and Loan.
-  absl::StatusOr<Request> NewRequest(std::span<const TensorSpec> inputs);
+  // Plan (the one made before, where the shapes were seen before) and Loan. For
+  // requests of ever new shapes: where there are 256 plans already, the request
+  // is described on its own (microseconds, here and in the worker; allocates).
+  absl::StatusOr<Request> NewRequest(std::span<const TensorSpec> inputs,
+                                     const PlanOptions& options = {});
   absl::StatusOr<Request> NewRequest(std::initializer_list<TensorSpec> inputs) {
     return NewRequest(std::span<const TensorSpec>(inputs.begin(), inputs.size()));
   }

@@ -86,6 +86,7 @@ class Stream {
   // Loans the block for an item. RESOURCE_EXHAUSTED when the arena is full:
   // the model gives blocks back as it takes items.
   absl::StatusOr<Request> Loan(const RequestPlan& plan);
+  // As Channel::NewRequest, of an item.
   absl::StatusOr<Request> NewItem(std::span<const TensorSpec> inputs);
   absl::StatusOr<Request> NewItem(std::initializer_list<TensorSpec> inputs) {
     return NewItem(std::span<const TensorSpec>(inputs.begin(), inputs.size()));
