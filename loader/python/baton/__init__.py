@@ -10,3 +10,29 @@ __all__ = [
     "Region", "Stream", "Text", "Video", "empty_output", "get_secret", "output_context",
     "set_output_context",
 ]
+
+# What calls models is loaded where it is asked for: a worker never does.
+_LAZY = {
+    "Front": "baton.front", "LoanedRequest": "baton.front", "Result": "baton.front",
+    "Tensors": "baton.front", "ModelServer": "baton.server", "aio": None, "errors": None,
+    **dict.fromkeys((
+        "Aborted", "AlreadyExists", "Cancelled", "DataLoss", "DeadlineExceeded", "Error",
+        "FailedPrecondition", "Internal", "InvalidArgument", "NotFound", "OutOfRange",
+        "PermissionDenied", "ResourceExhausted", "Unauthenticated", "Unavailable", "Unimplemented",
+        "Unknown"), "baton.errors"),
+}
+
+
+def __getattr__(name):
+    import importlib
+    if name not in _LAZY:
+        raise AttributeError(f"module 'baton' has no attribute {name!r}")
+    module = _LAZY[name]
+    if module is None:
+        return importlib.import_module(f"baton.{name}")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,403 @@
+"""Calling served models: `Front`.
+
+    front = baton.Front.attach("echo")
+    print(front.predict(text="hello"))
+    for chunk in front.generate(prompt="once upon a time"):
+        print(chunk, end="")
+
+Arguments and results travel through shared memory; arrays in results that are larger than 64 KiB are
+read-only views of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import json
+import os
+import types
+import weakref
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+from . import _front
+from ._results import Result, Tensors
+from .errors import Error, InvalidArgument, ResourceExhausted
+from .server import ModelServer
+
+__all__ = ["Front", "LoanedRequest", "Result", "Tensors"]
+
+_VALUE, _FULL = 0, 1
+_MIB = 1 << 20
+
+
+def _secrets_text(secrets: Optional[Mapping[str, str]]) -> Optional[str]:
+    if secrets is None:
+        return None
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in secrets.items()):
+        raise InvalidArgument("secrets are texts by name")  # and are not repeated here
+    return json.dumps(dict(secrets))
+
+
+class LoanedRequest:
+    """A request whose inputs are written where the model reads them: no byte is copied.
+
+    Made by `Front.new_request`. Fill `inputs`, then `call()`. The arrays stay usable memory for as long
+    as somebody has them, but what is written there after the call may be read by a later one.
+    """
+
+    def __init__(self, request: _front.LoanedRequest) -> None:
+        self._request = request
+        #: By name: writable numpy arrays, uninitialised.
+        self.inputs: Dict[str, Any] = request.arrays
+
+    def call(self) -> Tensors:
+        """Calls the method, once, and waits for its outputs."""
+        tensors: Tensors = self._request.call()
+        return tensors
+
+
+class Front:
+    """A connection to a server, and the methods of its model as attributes.
+
+    `front.predict(text="x")` calls the model's method `predict`; `front.methods["predict"]` is the same
+    for names that this class has a use for itself. Values are Python's; parameters that have a default
+    may be left out. `inspect.signature(front.predict)` and `front.predict.__doc__` say what it takes.
+
+    Thread safety: any thread may call anything, at the same time; each call under way has a channel of
+    its own. The GIL is released while a call waits, and signals are looked at every 50 ms.
+    Fork: a child of the process must attach again; calls raise `FailedPrecondition` there, and arrays
+    that are views of shared memory must not be read.
+    Errors: `baton.Error` and what derives from it; TypeError for arguments that no such function takes.
+    """
+
+    def __init__(self, session: _front.Session, server: Optional[ModelServer] = None) -> None:
+        """Use `attach` or `launch`."""
+        self._session = session
+        self._server = server
+        self._methods: Dict[str, _front.Method] = {m.__name__: m for m in session.methods()}
+        for name, method in self._methods.items():
+            if not hasattr(type(self), name) and name not in self.__dict__:
+                self.__dict__[name] = method
+        _open.add(self)
+
+    @classmethod
+    def attach(
+        cls,
+        name: str,
+        *,
+        run_directory: str = "",
+        connect_timeout: float = 5.0,
+        request_arena_bytes: int = 16 * _MIB,
+        response_arena_bytes: int = 16 * _MIB,
+        ring_entries: int = 256,
+        backing: str = "memfd",
+        max_arena_bytes: int = 4096 * _MIB,
+        max_channels: int = 256,
+    ) -> "Front":
+        """Joins a running server.
+
+        Arguments:
+            name: the server's name.
+            run_directory: where servers are found; without one, $XDG_RUNTIME_DIR/baton or /tmp/baton-UID.
+            connect_timeout: seconds, for connecting and for each of the server's answers.
+            request_arena_bytes, response_arena_bytes: shared memory of each channel, for what goes to the
+                model and what comes back. A larger request gets a larger channel, up to max_arena_bytes;
+                a larger result does not.
+            ring_entries: most calls of one channel at once; a power of two.
+            backing: "memfd", or "shm" for /dev/shm.
+            max_arena_bytes: see request_arena_bytes.
+            max_channels: calls under way, and channels that results keep.
+
+        Raises `NotFound` (with the names there are), `PermissionDenied`, or `Unavailable`.
+        """
+        return cls(
+            _attach(
+                name,
+                run_directory=run_directory,
+                connect_timeout=connect_timeout,
+                request_arena_bytes=request_arena_bytes,
+                response_arena_bytes=response_arena_bytes,
+                ring_entries=ring_entries,
+                backing=backing,
+                max_arena_bytes=max_arena_bytes,
+                max_channels=max_channels,
+            )
+        )
+
+    @classmethod
+    def launch(
+        cls,
+        directory: Union[str, "os.PathLike[str]"],
+        *,
+        name: str = "",
+        secrets_directory: Union[None, str, "os.PathLike[str]"] = None,
+        device: str = "",
+        disable_secrets_reload: bool = False,
+        start_timeout: float = 600.0,
+        run_directory: str = "",
+        log: Any = None,
+        **options: Any,
+    ) -> "Front":
+        """Starts a server of one's own for a model directory, and joins it.
+
+        The server ends with `close()`, or with this process, however that ends. The arguments are those
+        of `ModelServer`; without a name it has one that nobody else has. `options` are those of `attach`.
+        Raises `FailedPrecondition` with the server's own words when the model cannot be loaded.
+        """
+        server = ModelServer(
+            directory,
+            name=name or f"private-{os.getpid()}-{os.urandom(4).hex()}",
+            secrets_directory=secrets_directory,
+            disable_secrets_reload=disable_secrets_reload,
+            device=device,
+            run_directory=run_directory,
+            log=log,
+        ).start(start_timeout)
+        try:
+            front = cls.attach(server.name, run_directory=run_directory, **options)
+        except BaseException:
+            server.stop()
+            raise
+        front._server = server
+        return front
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self._session.name
+
+    @property
+    def generation(self) -> int:
+        """The generation of the worker that serves, or that served last."""
+        return self._session.generation
+
+    @property
+    def state(self) -> str:
+        """"SERVING", "STAGING", ...; "GONE" when the server has ended or this front was closed."""
+        return self._session.state
+
+    @property
+    def methods(self) -> Mapping[str, _front.Method]:
+        """The model's methods by name."""
+        return types.MappingProxyType(self._methods)
+
+    def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+        secrets: Optional[Mapping[str, str]] = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls a method by its name; the result is the method's value.
+
+        Arguments:
+            method: its name.
+            timeout: seconds for the whole call, waiting for a reload included; 30 without one.
+            idempotent: whether it may be tried again where a worker died after it had started.
+            secrets: for this call alone: what the model's get_secret() finds before all others.
+        The others are the method's own; one of those names is given by `with_options(...)(timeout=...)`.
+        """
+        return self._with(method, timeout, idempotent, secrets, None)(*args, **kwargs)
+
+    def result(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+        secrets: Optional[Mapping[str, str]] = None,
+        **kwargs: Any,
+    ) -> Result:
+        """As `call`; but the result says as well which generation gave it, and how long it took."""
+        result: Result = self._with(method, timeout, idempotent, secrets, _FULL)(*args, **kwargs)
+        return result
+
+    def with_options(
+        self,
+        method: str,
+        *,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+        secrets: Optional[Mapping[str, str]] = None,
+    ) -> _front.Method:
+        """A method that is called with these options each time, as `call` has them."""
+        return self._with(method, timeout, idempotent, secrets, None)
+
+    def map(
+        self,
+        method: str,
+        calls: Iterable[Any],
+        *,
+        in_flight: int = 64,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+        secrets: Optional[Mapping[str, str]] = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
+        """Makes many calls, with up to `in_flight` under way at once; their values in the calls' order.
+
+        Each of `calls` is a dict of arguments by name, a tuple of arguments, or the only argument. With
+        `return_exceptions` a call that fails gives its exception in its place; without, it is raised
+        there. Giving the iterator up cancels what is under way.
+        """
+        return self._map(
+            self._with(method, timeout, idempotent, secrets, None), calls, in_flight, return_exceptions
+        )
+
+    def batch(self, method: str, calls: Iterable[Any], **options: Any) -> List[Any]:
+        """As `map`, all at once."""
+        return list(self.map(method, calls, **options))
+
+    def call_tensors(
+        self,
+        arrays: Mapping[str, Any],
+        *,
+        method: Optional[str] = None,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+    ) -> Tensors:
+        """Calls a method, the first without a name, with numpy arrays as they are.
+
+        Inputs are copied once, into shared memory; outputs are views of it. See `new_request` for inputs
+        without a copy.
+        """
+        tensors: Tensors = _front.call_tensors(
+            self._with(method, timeout, idempotent, None, None), dict(arrays)
+        )
+        return tensors
+
+    def new_request(
+        self,
+        inputs: Mapping[str, Tuple[str, Sequence[int]]],
+        *,
+        method: Optional[str] = None,
+        timeout: Optional[float] = None,
+        idempotent: Optional[bool] = None,
+    ) -> LoanedRequest:
+        """A request to be filled in place: `inputs` says a dtype and a shape for each.
+
+        `front.new_request({"x": ("float32", (1024, 1024))})`.
+        """
+        shapes = {name: (str(dtype), tuple(shape)) for name, (dtype, shape) in inputs.items()}
+        return LoanedRequest(_front.loan(self._with(method, timeout, idempotent, None, None), shapes))
+
+    def close(self) -> None:
+        """Lets go of the server; ends it where it was launched. Idempotent.
+
+        Calls of other threads end as they would.
+        """
+        _open.discard(self)
+        self._session.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def __enter__(self) -> "Front":
+        """`with` closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        # Methods that there are were found before.
+        methods = self.__dict__.get("_methods", {})
+        raise AttributeError(f"this model has no method {name!r}; it has: {', '.join(methods)}")
+
+    def __repr__(self) -> str:
+        return f"<Front of {self.name!r}: {', '.join(self._methods)}>"
+
+    def _with(
+        self,
+        method: Optional[str],
+        timeout: Optional[float],
+        idempotent: Optional[bool],
+        secrets: Optional[Mapping[str, str]],
+        detail: Optional[int],
+    ) -> _front.Method:
+        found = next(iter(self._methods.values())) if method is None else self._methods.get(method)
+        if found is None:
+            raise InvalidArgument(f"this model has no method {method!r}; it has: {', '.join(self._methods)}")
+        if timeout is None and idempotent is None and secrets is None and detail is None:
+            return found
+        return _front.with_settings(found, timeout, idempotent, _secrets_text(secrets), detail)
+
+    def _map(
+        self, method: _front.Method, calls: Iterable[Any], in_flight: int, return_exceptions: bool
+    ) -> Iterator[Any]:
+        queue = self._session.open_queue()
+        waiting: Deque[int] = collections.deque()  # tickets in the calls' order
+        ended: Dict[int, Tuple[bool, Any]] = {}
+
+        def collect() -> None:
+            end = queue.wait(1.0)
+            if end is not None:
+                ended[end[0]] = (end[1], end[2])
+
+        def first() -> Any:
+            while waiting[0] not in ended:
+                collect()
+            ok, value = ended.pop(waiting.popleft())
+            if not ok and not return_exceptions:
+                raise value
+            return value
+
+        try:
+            for call in calls:
+                while queue.outstanding >= in_flight:
+                    if waiting and waiting[0] in ended:
+                        yield first()
+                    else:
+                        collect()
+                while True:
+                    try:
+                        waiting.append(queue.submit(method, *_arguments(call)))
+                        break
+                    except ResourceExhausted:
+                        if queue.outstanding > 0:
+                            collect()
+                        elif ended or waiting:
+                            yield first()
+                        else:
+                            # Results that others keep fill it.
+                            queue = self._session.open_queue()
+                while waiting and waiting[0] in ended:
+                    yield first()
+            while waiting:
+                yield first()
+        finally:
+            for ticket in waiting:
+                if ticket not in ended:
+                    queue.cancel(ticket)
+
+
+def _arguments(call: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    if isinstance(call, Mapping):
+        return (), dict(call)
+    if isinstance(call, tuple):
+        return call, {}
+    return (call,), {}
+
+
+def _attach(name: str, **options: Any) -> _front.Session:
+    return _front.attach(name, **options)
+
+
+# Launched servers end in order, where the interpreter does.
+_open: "weakref.WeakSet[Front]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for front in list(_open):
+        try:
+            front.close()
+        except Error:
+            pass
+
+
+atexit.register(_close_all)
