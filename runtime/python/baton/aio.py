@@ -280,6 +280,17 @@ class Front:
         return f"<aio.Front of {self.name!r}: {', '.join(self._methods)}>"
 
     async def _call(self, method: _front.Method, args: Any, kwargs: Any) -> Any:
+        try:
+            return await self._call_once(method, args, kwargs)
+        except ResourceExhausted:
+            if not self._futures:
+                raise
+        # Beside others its result found no room: once more, when they have ended.
+        while self._futures:
+            await asyncio.wait(list(self._futures.values()))
+        return await self._call_once(method, args, kwargs)
+
+    async def _call_once(self, method: _front.Method, args: Any, kwargs: Any) -> Any:
         ticket = await self._submit(method, args, kwargs)
         future: "asyncio.Future[Any]" = self._loop.create_future()
         self._futures[ticket] = future

@@ -242,7 +242,8 @@ class Front:
 
         Each of `calls` is a dict of arguments by name, a tuple of arguments, or the only argument. With
         `return_exceptions` a call that fails gives its exception in its place; without, it is raised
-        there. Giving the iterator up cancels what is under way.
+        there. Giving the iterator up cancels what is under way. A call that ends with
+        RESOURCE_EXHAUSTED, as large results do beside one another, is made once more, alone.
         """
         return self._map(
             self._with(method, timeout, idempotent, secrets, None), calls, in_flight, return_exceptions
@@ -330,50 +331,80 @@ class Front:
     def _map(
         self, method: _front.Method, calls: Iterable[Any], in_flight: int, return_exceptions: bool
     ) -> Iterator[Any]:
-        queue = self._session.open_queue()
-        waiting: Deque[int] = collections.deque()  # tickets in the calls' order
-        ended: Dict[int, Tuple[bool, Any]] = {}
-
-        def collect() -> None:
-            end = queue.wait(1.0)
-            if end is not None:
-                ended[end[0]] = (end[1], end[2])
-
-        def first() -> Any:
-            while waiting[0] not in ended:
-                collect()
-            ok, value = ended.pop(waiting.popleft())
-            if not ok and not return_exceptions:
-                raise value
-            return value
-
+        calls_under_way = _Calls(self._session, method)
         try:
             for call in calls:
-                while queue.outstanding >= in_flight:
-                    if waiting and waiting[0] in ended:
-                        yield first()
+                while not calls_under_way.submit(call, in_flight):
+                    if calls_under_way.first_has_ended():
+                        yield calls_under_way.first(return_exceptions)
                     else:
-                        collect()
-                while True:
-                    try:
-                        waiting.append(queue.submit(method, *_arguments(call)))
-                        break
-                    except ResourceExhausted:
-                        if queue.outstanding > 0:
-                            collect()
-                        elif ended or waiting:
-                            yield first()
-                        else:
-                            # Results that others keep fill it.
-                            queue = self._session.open_queue()
-                while waiting and waiting[0] in ended:
-                    yield first()
-            while waiting:
-                yield first()
+                        calls_under_way.collect()
+                while calls_under_way.first_has_ended():
+                    yield calls_under_way.first(return_exceptions)
+            while calls_under_way:
+                yield calls_under_way.first(return_exceptions)
         finally:
-            for ticket in waiting:
-                if ticket not in ended:
-                    queue.cancel(ticket)
+            calls_under_way.cancel()
+
+
+class _Calls:
+    """The calls of one map that are under way or have ended, in their order."""
+
+    def __init__(self, session: _front.Session, method: _front.Method) -> None:
+        self._session = session
+        self._method = method
+        self._queue = session.open_queue()
+        self._waiting: Deque[Tuple[int, Any]] = collections.deque()  # tickets, and their calls
+        self._ended: Dict[int, Tuple[bool, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, call: Any, in_flight: int) -> bool:
+        """False where there is no room before another one has ended."""
+        if self._queue.outstanding >= in_flight:
+            return False
+        try:
+            ticket = self._queue.submit(self._method, *_arguments(call))
+        except ResourceExhausted:
+            if not self._waiting:
+                self._queue = self._session.open_queue()  # results that others keep fill it
+            return False
+        self._waiting.append((ticket, call))
+        return True
+
+    def collect(self) -> None:
+        """Waits for an end, a second at most."""
+        end = self._queue.wait(1.0)
+        if end is not None:
+            self._ended[end[0]] = (end[1], end[2])
+
+    def first_has_ended(self) -> bool:
+        return bool(self._waiting) and self._waiting[0][0] in self._ended
+
+    def first(self, return_exceptions: bool) -> Any:
+        """The first one's result, waited for."""
+        while not self.first_has_ended():
+            self.collect()
+        ticket, call = self._waiting.popleft()
+        ok, value = self._ended.pop(ticket)
+        if not ok and isinstance(value, ResourceExhausted):
+            # Beside the others its result found no room: alone it does, or never.
+            while self._queue.outstanding > 0:
+                self.collect()
+            again = self._queue.submit(self._method, *_arguments(call))
+            while again not in self._ended:
+                self.collect()
+            ok, value = self._ended.pop(again)
+        if not ok and not return_exceptions:
+            raise value
+        return value
+
+    def cancel(self) -> None:
+        """Whatever has not ended."""
+        for ticket, _ in self._waiting:
+            if ticket not in self._ended:
+                self._queue.cancel(ticket)
 
 
 def _arguments(call: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
