@@ -207,4 +207,10 @@ absl::StatusOr<Request> Arguments::Fill(SharedChannel& channel) const {
   return request;
 }
 
+absl::StatusOr<Request> Arguments::Fill(Stream& stream) const {
+  absl::StatusOr<Request> request = stream.NewItem(Shapes());
+  if (request.ok()) Write(*request);
+  return request;
+}
+
 }  // namespace baton::python

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "baton/stream.h"
 #include "baton/tensor.h"
 #include "loader/python/value_codec.h"
 #include "runtime/python/method_info.h"
@@ -51,6 +52,8 @@ class Arguments {
   uint64_t request_bytes() const { return request_bytes_; }
   // A loan of the channel's, filled. The caller is inside a Use of it.
   absl::StatusOr<Request> Fill(SharedChannel& channel) const;
+  // As Fill, of an item of `stream`.
+  absl::StatusOr<Request> Fill(Stream& stream) const;
 
  private:
   struct Input {

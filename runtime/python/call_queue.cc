@@ -8,6 +8,7 @@
 #include "runtime/python/arguments.h"
 #include "runtime/python/python_error.h"
 #include "runtime/python/results.h"
+#include "runtime/python/stream_object.h"
 
 namespace baton::python {
 
@@ -49,6 +50,21 @@ uint64_t CallQueue::Submit(py::handle method, const py::tuple& positional,
       ValueOrThrow(channel_->channel().Submit(std::move(request), state.settings.options));
   pending_[ticket.id] = {state.info, state.settings.detail};
   return ticket.id;
+}
+
+py::tuple CallQueue::StartStream(py::handle method, const py::tuple& positional,
+                                 const py::dict& keywords) {
+  CheckFree();
+  const MethodState& state = MethodOf(method);
+  if (state.session != session_) throw py::type_error("this method is another front's");
+  Arguments arguments(*state.info);
+  if (!arguments.Bind(positional.ptr(), keywords.ptr())) throw py::error_already_set();
+  ThrowIfError(arguments.Encode(state.settings.secrets.ptr()));
+  std::unique_ptr<StreamCall> stream =
+      ValueOrThrow(StreamCall::Open(session_, channel_, *state.info, state.settings, arguments));
+  const py::handle items =
+      arguments.stream() == nullptr ? py::none() : py::handle(arguments.stream());
+  return py::make_tuple(std::move(stream), items);
 }
 
 py::object CallQueue::ToTuple(std::optional<Outcome> outcome) {

@@ -28,6 +28,10 @@ class CallQueue {
   // Throws baton.ResourceExhausted where the channel is full: let some end.
   uint64_t Submit(pybind11::handle method, const pybind11::tuple& positional,
                   const pybind11::dict& keywords);
+  // Starts a call that streams, on this queue's channel: the `_front.Stream`, and
+  // the items that were given for it, or None.
+  pybind11::tuple StartStream(pybind11::handle method, const pybind11::tuple& positional,
+                              const pybind11::dict& keywords);
   // (ticket, True, result), (ticket, False, exception), or None.
   pybind11::object Poll();
   // As Poll; waits for `seconds` at most, without the GIL.

@@ -145,8 +145,18 @@ void AddCalls(py::module_& module) {
   py::class_<LoanedRequest>(module, "LoanedRequest")
       .def_property_readonly("arrays", &LoanedRequest::arrays)
       .def("call", &LoanedRequest::Call);
+  py::class_<StreamCall>(module, "Stream")
+      .def("__iter__", [](py::object self) { return self; })
+      .def("__next__", &StreamCall::Next)
+      .def("try_read", &StreamCall::TryRead)
+      .def("try_write", &StreamCall::TryWrite, py::arg("item"))
+      .def("writes_done", &StreamCall::WritesDone)
+      .def("wait", &StreamCall::Wait, py::arg("fd"), py::arg("seconds"))
+      .def("close", &StreamCall::Close);
   py::class_<CallQueue>(module, "CallQueue")
       .def("submit", &CallQueue::Submit, py::arg("method"), py::arg("positional"),
+           py::arg("keywords"))
+      .def("start_stream", &CallQueue::StartStream, py::arg("method"), py::arg("positional"),
            py::arg("keywords"))
       .def("poll", &CallQueue::Poll)
       .def("wait", &CallQueue::Wait, py::arg("seconds"))

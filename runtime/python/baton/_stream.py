@@ -100,11 +100,17 @@ class FedStream:
     def __next__(self) -> Any:
         while self._feeder is not None:
             self._feed()
-            read = self._stream.try_read()
+            try:
+                read = self._stream.try_read()
+            except BaseException:
+                self.close()
+                raise
             if read is not None:
                 return self._value(read)
             if self._feeder is not None:
-                self._stream.wait(self._feeder.fileno(), _WAIT_S)
+                # An item that finds no room waits for that, not for the next one.
+                fd = self._feeder.fileno() if self._pending is _NOTHING else -1
+                self._stream.wait(fd, _WAIT_S)
         return next(self._stream)
 
     def close(self) -> None:

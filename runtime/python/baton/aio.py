@@ -139,7 +139,10 @@ class ResultStream:
 
     def __del__(self) -> None:
         if getattr(self, "_feeding", None) is not None and self._feeding is not None:
-            self._feeding.cancel()
+            try:
+                self._feeding.cancel()
+            except RuntimeError:  # the event loop is closed
+                pass
 
     async def _open(self) -> None:
         method, args, kwargs = self._start

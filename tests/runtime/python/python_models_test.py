@@ -61,6 +61,10 @@ class Values(Base):
         return value
 
     @ModelClass.method
+    def view(self, value: np.ndarray) -> bool:
+        return not value.flags.owndata and not value.flags.writeable
+
+    @ModelClass.method
     def mapping(self, value: Dict[str, Any]) -> Dict[str, Any]:
         return value
 
@@ -134,6 +138,9 @@ class Unary(served.ServedCase):
         self.assertEqual(front.pair("abc"), ("abc", 3))
         fields = front.fields("abc")
         self.assertEqual((fields.label, fields.size), ("abc", 3))
+
+    def test_a5_arrays_arrive_as_views(self):
+        self.assertTrue(self.model_front.view(np.zeros(1000)))
 
     def test_a5_arrays_round_trip(self):
         front = self.model_front
