@@ -434,7 +434,15 @@ TEST(SchemaConvert, SignatureOutsideTheLimitsIsRefused) {
     WriteSignature(signature, to);
     return ReadSignature(to.asReader());
   };
-  const Signature fine = {.inputs = {good}, .outputs = {good, good}};
+  const TensorSpec open = {.name = "y",
+                           .dtype = DType::kAny,
+                           .shape = {kAnyRank},
+                           .content = Content::kValue,
+                           .optional = true,
+                           .streamed = true,
+                           .type_text = "list[str]",
+                           .default_text = "[]"};
+  const Signature fine = {.inputs = {good, open}, .outputs = {good, good}};
   EXPECT_EQ(*read(fine), fine);
   EXPECT_EQ(*read({}), Signature());
   const auto refused = [&](TensorSpec spec) {
@@ -444,7 +452,10 @@ TEST(SchemaConvert, SignatureOutsideTheLimitsIsRefused) {
   EXPECT_TRUE(refused({.name = std::string(256, 'n'), .dtype = DType::kInt8, .shape = {}}));
   EXPECT_TRUE(refused({.name = "x", .dtype = DType::kInvalid, .shape = {}}));
   EXPECT_TRUE(refused({.name = "x", .dtype = static_cast<DType>(kMaxDType + 1), .shape = {}}));
-  EXPECT_TRUE(refused({.name = "x", .dtype = DType::kInt8, .shape = {-2}}));
+  EXPECT_TRUE(refused({.name = "x", .dtype = DType::kInt8, .shape = {-3}}));
+  EXPECT_TRUE(refused({.name = "x", .dtype = DType::kInt8, .shape = {1, kAnyRank}}));
+  EXPECT_TRUE(refused({.name = "x", .dtype = DType::kInt8, .shape = {}, .optional = true}))
+      << "an output";
   EXPECT_TRUE(refused(
       {.name = "x", .dtype = DType::kInt8, .shape = std::vector<int64_t>(kMaxRank + 1, 1)}));
   Signature many;

@@ -26,10 +26,13 @@ TEST(TensorTest, NamesAndDtypesAreOneToOne) {
 
 // R6: a number that a peer wrote is not used as an index before it is checked.
 TEST(TensorTest, NumbersThatAreNoDtypeAreInvalid) {
-  for (int number = kMaxDType + 1; number < 256; ++number) {
+  for (int number = kMaxDType + 1; number < 255; ++number) {
     EXPECT_EQ(DTypeName(static_cast<DType>(number)), "invalid");
     EXPECT_EQ(DTypeBytes(static_cast<DType>(number)), 0u);
   }
+  EXPECT_EQ(DTypeName(DType::kAny), "any") << "of signatures only";
+  EXPECT_EQ(DTypeBytes(DType::kAny), 0u);
+  EXPECT_EQ(DTypeFromName("any"), DType::kInvalid);
   EXPECT_EQ(DTypeFromName("invalid"), DType::kInvalid);
   EXPECT_EQ(DTypeFromName(""), DType::kInvalid);
   EXPECT_EQ(DTypeFromName("float"), DType::kInvalid);
