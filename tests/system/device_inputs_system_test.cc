@@ -39,14 +39,9 @@ std::vector<uint8_t> Pattern(size_t bytes, uint8_t start) {
   return pattern;
 }
 
-// By transport; the host device has but one.
+// By transport; to the host device they are the same.
 class DeviceInputsTest : public SystemTest, public ::testing::WithParamInterface<const char*> {
  protected:
-  void SetUp() override {
-    if (SimulatedGpu() == nullptr && std::string(GetParam()) == "vmm") {
-      GTEST_SKIP() << "the host device has no transports";
-    }
-  }
   std::string Config(const std::string& limits, const std::string& more) const {
     return absl::StrCat("device_transport: ", GetParam(), "\nlimits: {device_results: 256KiB, ",
                         "device_inputs: 256KiB", limits, "}\n", more);
