@@ -33,11 +33,12 @@ TEST_F(StreamSystemTest, StreamsAnswerAndFail) {
   EXPECT_EQ(channel.methods()[1].doc, "Counts.");
   Stream counts = OpenCount(channel, {{"n", 1000}});
   Stream fails = OpenCount(channel, {{"n", 9}, {"fail", 3}});
-  Stream sums = OpenItems(channel, kSum);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(ReadText(fails, kLong), std::to_string(i));
   const absl::Status failed = fails.Read(kLong).status();
   EXPECT_TRUE(absl::IsInternal(failed)) << failed;
   EXPECT_THAT(failed.ToString(), ::testing::HasSubstr("no number 3"));
+  // Only now: while its model waits for an item, nothing else is served.
+  Stream sums = OpenItems(channel, kSum);
   int64_t sum = 0;
   for (int64_t x = 0; x < 100; ++x) {  // an output before the next input is sent
     ASSERT_TRUE(WriteItem(sums, x).ok());
