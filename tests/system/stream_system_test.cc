@@ -108,6 +108,8 @@ TEST_F(StreamSystemTest, AKilledWorkerLeavesWhatItHadGivenAndTheNextServes) {
     Stream items = OpenItems(channel, kSum, {.window = 4});
     for (int64_t x = 0; x < 3; ++x) ASSERT_TRUE(WriteItem(items, x).ok());
     EXPECT_EQ(ReadText(stream, kLong), "0");
+    // One that had not been started would be the next worker's, and wait there for an item.
+    EXPECT_EQ(ReadText(items, kLong), "0");
     ASSERT_EQ(::kill(worker, SIGKILL), 0);
     std::string text;
     int next = 1;
