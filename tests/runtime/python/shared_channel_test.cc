@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -80,31 +81,41 @@ TEST_F(SharedChannelTest, LetsGoAtTheEndOfTheUse) {
 // Responses go on another thread than the one that calls, at any moment of its calls; none is
 // forgotten.
 TEST_F(SharedChannelTest, OtherThreadsLetGoWhileOneCalls) {
+  // Responses that are out hold the channel's memory: more than this are not waiting to be let go,
+  // however long the other thread is not scheduled.
+  constexpr size_t kMostHanded = 8;
   std::mutex mutex;
+  std::condition_variable changed;
   std::deque<Response> handed;
   bool ended = false;
   std::thread releaser([&] {
     for (;;) {
       Response response;
       {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (handed.empty() && ended) return;
-        if (handed.empty()) continue;
+        std::unique_lock<std::mutex> lock(mutex);
+        changed.wait(lock, [&] { return !handed.empty() || ended; });
+        if (handed.empty()) return;
         response = std::move(handed.front());
         handed.pop_front();
       }
+      changed.notify_all();
       shared_->Release(std::move(response));
     }
   });
   for (int i = 0; i < 2000; ++i) {
     Response response = Call(64 + i % 7);
-    const std::lock_guard<std::mutex> lock(mutex);
-    handed.push_back(std::move(response));
+    {
+      std::unique_lock<std::mutex> lock(mutex);
+      changed.wait(lock, [&] { return handed.size() < kMostHanded; });
+      handed.push_back(std::move(response));
+    }
+    changed.notify_all();
   }
   {
     const std::lock_guard<std::mutex> lock(mutex);
     ended = true;
   }
+  changed.notify_all();
   releaser.join();
   EXPECT_EQ(FreeBytes(), free_bytes_);
 }
