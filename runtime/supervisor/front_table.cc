@@ -207,6 +207,7 @@ absl::Status FrontTable::Handle(Session& session, ipc::ControlMessage message) {
         importers_.Closed(generation, session.id);
         owner_.OnLeasesChanged();  // it holds none of what it could not map
       }
+      owner_.OnArenaMapped();
       owner_.OnImportsChanged();
       break;
     }

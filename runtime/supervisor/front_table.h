@@ -58,6 +58,8 @@ class FrontTable {
     virtual void OnChannelClosed(uint64_t channel) = 0;
     // What every generation sets aside for channels' results and inputs on the device.
     virtual uint64_t DeviceResultsBytes() const = 0;
+    // Somebody mapped an arena, or failed to: it may have made a context for that.
+    virtual void OnArenaMapped() = 0;
     // Somebody closed or mapped an arena, or went: ask again who is missing.
     virtual void OnImportsChanged() = 0;
     // Somebody answered what it leases, or went: ask again who holds what.

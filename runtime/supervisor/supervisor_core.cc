@@ -214,10 +214,21 @@ void SupervisorCore::Pump() {
   while (!events_.empty() && !stopped_) {
     const ReloadEvent event = std::move(events_.front());
     events_.pop_front();
+    if (stop_waits_ && (event.kind == ReloadEvent::Kind::kReloadRequested ||
+                        event.kind == ReloadEvent::Kind::kStop)) {
+      continue;  // nothing is begun any more
+    }
     if (event.kind == ReloadEvent::Kind::kStop && machine_.state() != State::kStopping) {
-      log_->info("stopping");
-      if (listener_.fd() >= 0) loop_->Forget(listener_.fd());
-      listener_ = ipc::ControlListener();  // whoever connects now is refused at once
+      if (listener_.fd() >= 0) {
+        log_->info("stopping");
+        loop_->Forget(listener_.fd());
+        listener_ = ipc::ControlListener();  // whoever connects now is refused at once
+      }
+      if (StopAwaitsSurvey()) {
+        log_->info("stopping: it waits for NVML to say who uses the GPU");
+        stop_waits_ = true;
+        continue;
+      }
     }
     const int64_t handled_ns = ipc::MonotonicNs();
     for (const ReloadAction& action : machine_.Handle(event, handled_ns)) Perform(action);

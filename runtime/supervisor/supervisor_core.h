@@ -107,6 +107,8 @@ class SupervisorCore : private FrontTable::Owner {
   // Whether a successor that is staged has to wait for what NVML says of the
   // one that serves; it is Staged again then.
   bool AwaitsSurvey(uint64_t successor);
+  bool NeedsSurvey() const;
+  bool StopAwaitsSurvey();
   void EndSurveyWait();
   bool MaySurvey() const;
   void AskForSurvey(int64_t now_ns);
@@ -156,6 +158,7 @@ class SupervisorCore : private FrontTable::Owner {
   void OnChannelOpened(const ChannelRecord& channel) override;
   void OnChannelClosed(uint64_t channel) override;
   uint64_t DeviceResultsBytes() const override { return device_results_bytes_; }
+  void OnArenaMapped() override { survey_.Mapped(); }
   void OnImportsChanged() override;
   void OnLeasesChanged() override;
   void Welcome(SessionId session, uint64_t call, bool is_front);
@@ -223,6 +226,7 @@ class SupervisorCore : private FrontTable::Owner {
   int64_t next_ask_ns_ = 0;
   int64_t next_name_ns_ = 0;
   SurveySchedule survey_;
+  bool stop_waits_ = false;            // for NVML's answer; nothing else is begun
   DeviceVerdict verdict_;              // the last one
   std::string last_verdict_ = "none";  // for status
 

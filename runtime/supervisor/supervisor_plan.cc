@@ -34,7 +34,7 @@ std::vector<std::string> SupervisorCore::Obstacles(
                      std::string(config.status().message())));
   }
   const State state = machine_.state();
-  if (state == State::kStopping || state == State::kStopped) {
+  if (stop_waits_ || state == State::kStopping || state == State::kStopped) {
     obstacles.emplace_back("the server is stopping");
   } else if (machine_.step() == State::kUnavailable) {
     obstacles.emplace_back("nothing serves; a reload makes the next try at once");

@@ -118,7 +118,7 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
 
 void SupervisorCore::OnReloadAsked(SessionId session, uint64_t call, const std::string& trigger,
                                    bool override_unconfirmed) {
-  if (machine_.state() == State::kStopping) {
+  if (machine_.state() == State::kStopping || stop_waits_) {
     fronts_.ReplyError(session, call, absl::UnavailableError("the server is stopping"));
     return;
   }
@@ -156,8 +156,6 @@ void SupervisorCore::OnChannelClosed(uint64_t channel) {
 }
 
 void SupervisorCore::OnImportsChanged() {
-  // Who has mapped it has a context since, which must not be taken for the arena later.
-  if (machine_.step() == State::kServing) survey_.Want();
   const uint64_t old = machine_.old_generation();
   const uint64_t next = machine_.next_generation();
   if (machine_.step() == State::kClosing && fronts_.StillMapping(old) == 0) {

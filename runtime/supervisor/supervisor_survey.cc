@@ -34,18 +34,39 @@ void SupervisorCore::AskForSurvey(int64_t now_ns) {
   }
 }
 
-// With nothing to compare with, the end of its memory may never be proven where fronts have
-// contexts of their own: better that a reload begins a little later than that it never ends. The
-// one before serves meanwhile.
-bool SupervisorCore::AwaitsSurvey(uint64_t successor) {
+// With nothing to compare with, or with what does not know a front's context, the end of its memory
+// may never be proven: better that a reload begins a little later than that it never ends. The one
+// that serves goes on meanwhile.
+bool SupervisorCore::NeedsSurvey() const {
   const uint64_t serving = machine_.serving_generation();
-  const bool needed = machine_.step() == ipc::ServerState::kStaging &&
-                      ledger_.Gpu(serving).has_value() && !ledger_.HasBaseline(serving);
+  return ledger_.Gpu(serving).has_value() &&
+         (!ledger_.HasBaseline(serving) || !survey_.up_to_date());
+}
+
+bool SupervisorCore::AwaitsSurvey(uint64_t successor) {
+  const bool needed = machine_.step() == ipc::ServerState::kStaging && NeedsSurvey();
   return survey_.Awaits(successor, needed, absl::ToInt64Nanoseconds(config_.reload.helper_timeout),
                         ipc::MonotonicNs());
 }
 
+// The same before a stop: it shows that its memory is gone, too. Whatever is staged will never
+// serve, so that the one that waits is the one that serves itself.
+bool SupervisorCore::StopAwaitsSurvey() {
+  const ipc::ServerState step = machine_.step();
+  const bool needed =
+      (step == ipc::ServerState::kServing || step == ipc::ServerState::kStaging) && NeedsSurvey();
+  return survey_.Awaits(machine_.serving_generation(), needed,
+                        absl::ToInt64Nanoseconds(config_.reload.helper_timeout),
+                        ipc::MonotonicNs());
+}
+
 void SupervisorCore::EndSurveyWait() {
+  if (stop_waits_) {
+    if (StopAwaitsSurvey()) return;
+    stop_waits_ = false;
+    Push(ReloadEvent::Kind::kStop);
+    return;
+  }
   const uint64_t waiting = survey_.waiting();
   if (waiting == 0) return;
   const WorkerHandle* successor = Worker(waiting);
@@ -69,11 +90,16 @@ void SupervisorCore::Surveyed(uint64_t generation,
   // The helper that it hung or died with is replaced.
   if (!survey.ok()) survey_.Failed();
   if (!survey.ok() || !device) return;
+  survey_.Answered();
   for (const uint64_t there : ledger_.OnGpu(*device)) {
     const WorkerHandle* worker = Worker(there);
     // One that has ended by now may have ended before NVML was asked: its memory was free already,
     // and would never be seen to come back.
     if (worker == nullptr || ipc::PollFd(worker->pidfd(), POLLIN, absl::ZeroDuration())) continue;
+    if (!ledger_.HasBaseline(there) && survey->processes.ok()) {
+      log_->info("NVML was asked who uses the GPU of generation {}: {} processes", there,
+                 survey->processes->size());
+    }
     ledger_.TakeBaseline(there, *survey);
   }
 }

@@ -190,7 +190,7 @@ absl::Status SupervisorCore::WorkerStaged(WorkerHandle& worker, ipc::ControlMess
 }
 
 void SupervisorCore::Staged(const WorkerHandle& worker) {
-  if (AwaitsSurvey(worker.generation())) return;
+  if (stop_waits_ || AwaitsSurvey(worker.generation())) return;
   ReloadEvent event{ReloadEvent::Kind::kWorkerStaged, worker.generation(), "", false};
   if (machine_.step() == ipc::ServerState::kStaging) {
     const StrategyChoice choice = Strategy(worker);

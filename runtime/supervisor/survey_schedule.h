@@ -9,6 +9,8 @@
 //   wanted   Want, ReloadBegan           wanted: one question answers all
 //   wanted   Asked                       idle; the answer is the helper's to bring
 //   idle     Asked                       idle
+//   either   Mapped                      wanted, and not up to date
+//   either   Answered                    as it was; up to date where nobody has Mapped since Asked
 //   either   Failed, number 1 and 2      wanted: asked again
 //   either   Failed, from number 3 on    as it was: nobody waits for it any more
 //   either   ReloadBegan                 failures are counted anew
@@ -44,7 +46,18 @@ class SurveySchedule {
   // To be asked as soon as it may be.
   void Want() { wanted_ = true; }
   bool wanted() const { return wanted_; }
-  void Asked() { wanted_ = false; }
+  void Asked() {
+    wanted_ = false;
+    asked_ = mapped_;
+  }
+  void Answered() { answered_ = asked_; }
+  // A front has mapped an arena, and may have made a context for that: what was
+  // said before does not know it.
+  void Mapped() {
+    ++mapped_;
+    Want();
+  }
+  bool up_to_date() const { return answered_ == mapped_; }
   // There was no answer.
   void Failed();
   void ReloadBegan();
@@ -61,7 +74,10 @@ class SurveySchedule {
 
  private:
   bool wanted_ = false;
-  int failures_ = 0;  // since a reload began
+  uint64_t mapped_ = 0;    // how often somebody has
+  uint64_t asked_ = 0;     // `mapped_` when it was asked last
+  uint64_t answered_ = 0;  // and the last time that an answer came
+  int failures_ = 0;       // since a reload began
   uint64_t waiting_ = 0;
   int64_t deadline_ns_ = 0;
   uint64_t released_ = 0;

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,11 +32,14 @@ constexpr uint64_t kWeights = 64 * kMiB;
 
 class GpuVerdictsTest : public SystemTest {
  protected:
-  void ServeOnGpu(const std::string& behaviour = "env") {
+  void ServeOnGpu(const std::string& behaviour = "env",
+                  const std::string& reload =
+                      "confirm_timeout: 300ms, close_timeout: 300ms, "
+                      "helper_timeout: 1s") {
     ASSERT_NE(SimulatedGpu(), nullptr);
     Serve({absl::StrCat("behaviour: ", behaviour), "variable: API_KEY", "ms: 1",
            absl::StrCat("weights_bytes: ", kWeights)},
-          "reload: {confirm_timeout: 300ms, close_timeout: 300ms, helper_timeout: 1s}\n");
+          absl::StrCat("reload: {", reload, "}\n"));
     ASSERT_NE(server_, nullptr);
     ASSERT_TRUE(WaitFor([&] { return front_->imported_generation() == 1; }));
   }
@@ -146,6 +150,54 @@ TEST_F(GpuVerdictsTest, A27_AnNvmlThatHangsIsUnknownAndHoldsNobodyUp) {
   EXPECT_EQ(Status().state, "CONFIRMING") << "the supervisor answers";
   SimulatedGpu()->ClearKnob("nvml_hang");
   ExpectSwapped();
+}
+
+// A front's context may be as large as the arena: what was known before it came cannot tell one
+// from the other.
+class GpuNewcomerTest : public GpuVerdictsTest {
+ protected:
+  // Serves, and has another front map while NVML does not answer.
+  void ServeAndMapUnseen() {
+    ASSERT_NE(SimulatedGpu(), nullptr);
+    SimulatedGpu()->SetKnob("context_bytes", kWeights);
+    ServeOnGpu("slow", "confirm_timeout: 300ms, helper_timeout: 60s");
+    ASSERT_NE(server_, nullptr);
+    ASSERT_TRUE(LogSays("who uses the GPU of generation 1"));
+    SimulatedGpu()->SetKnob("nvml_hang", "1");
+    newcomer_.emplace(temp_, options_.run_directory, temp_.path(), 1,
+                      std::map<std::string, std::string>{}, FrontLoad{.in_flight = 1});
+    ASSERT_TRUE(WaitFor([&] { return newcomer_->tally().answered.load() > 0; }));
+  }
+  bool LogSays(const std::string& words) const {
+    return WaitFor([&] { return absl::StrContains(server_->Log(), words); });
+  }
+
+  std::optional<FrontProcess> newcomer_;
+};
+
+TEST_F(GpuNewcomerTest, AReloadWaitsForItToBeSeen) {
+  ASSERT_NO_FATAL_FAILURE(ServeAndMapUnseen());
+  StartReload();
+  // Staged, and nothing more.
+  ASSERT_TRUE(WaitFor([&] { return server_->Workers().size() == 2; }));
+  ASSERT_TRUE(newcomer_->Progress(3));
+  EXPECT_EQ(Status().state, "STAGING");
+  SimulatedGpu()->ClearKnob("nvml_hang");
+  ExpectSwapped();
+  EXPECT_TRUE(newcomer_->Progress(3)) << "its end is not what it took";
+  EXPECT_EQ(SimulatedGpu()->PeakBytes(), kWeights);
+}
+
+TEST_F(GpuNewcomerTest, AStopWaitsForItToBeSeen) {
+  ASSERT_NO_FATAL_FAILURE(ServeAndMapUnseen());
+  std::thread stop([&] { static_cast<void>(server_->Stop()); });
+  EXPECT_TRUE(LogSays("waits for NVML"));
+  EXPECT_TRUE(newcomer_->Progress(3)) << "it serves meanwhile";
+  SimulatedGpu()->ClearKnob("nvml_hang");
+  stop.join();
+  EXPECT_TRUE(WaitForReceipts(1));
+  EXPECT_THAT(server_->Receipts().back(), HasSubstr("\"outcome\":\"stopped\""));
+  EXPECT_THAT(server_->Receipts().back(), HasSubstr("\"verdict\":\"freed\""));
 }
 
 TEST_F(GpuVerdictsTest, A27_WhereNoPidIsVisibleATrialAllocationHasTheLastWord) {

@@ -101,6 +101,7 @@ class FrontTableTest : public ::testing::Test, public FrontTable::Owner {
   }
   void OnChannelClosed(uint64_t channel) override { closed_.push_back(channel); }
   uint64_t DeviceResultsBytes() const override { return 0; }
+  void OnArenaMapped() override {}
   void OnImportsChanged() override {}
   void OnLeasesChanged() override {}
 

@@ -42,6 +42,22 @@ TEST_F(SurveyScheduleTest, OneQuestionAnswersAllWhoWantIt) {
   EXPECT_TRUE(schedule_.wanted());
 }
 
+TEST_F(SurveyScheduleTest, WhoMapsAfterItWasAskedIsNotInTheAnswer) {
+  EXPECT_TRUE(schedule_.up_to_date());
+  schedule_.Mapped();
+  EXPECT_TRUE(schedule_.wanted());
+  EXPECT_FALSE(schedule_.up_to_date());
+  schedule_.Asked();
+  EXPECT_FALSE(schedule_.up_to_date());
+  schedule_.Mapped();
+  schedule_.Answered();
+  EXPECT_FALSE(schedule_.up_to_date());
+  EXPECT_TRUE(schedule_.wanted());
+  schedule_.Asked();
+  schedule_.Answered();
+  EXPECT_TRUE(schedule_.up_to_date());
+}
+
 TEST_F(SurveyScheduleTest, AReloadThatBeginsWantsIt) {
   schedule_.ReloadBegan();
   EXPECT_TRUE(schedule_.wanted());
