@@ -156,7 +156,8 @@ TEST_F(GpuVerdictsTest, A27_AnNvmlThatHangsIsUnknownAndHoldsNobodyUp) {
 // from the other.
 class GpuNewcomerTest : public GpuVerdictsTest {
  protected:
-  // Serves, and has another front map while NVML does not answer.
+  // Serves, and has two more fronts map while NVML does not answer: their contexts take as much as
+  // the worker's end gives back.
   void ServeAndMapUnseen() {
     ASSERT_NE(SimulatedGpu(), nullptr);
     SimulatedGpu()->SetKnob("context_bytes", kWeights);
@@ -164,15 +165,19 @@ class GpuNewcomerTest : public GpuVerdictsTest {
     ASSERT_NE(server_, nullptr);
     ASSERT_TRUE(LogSays("who uses the GPU of generation 1"));
     SimulatedGpu()->SetKnob("nvml_hang", "1");
-    newcomer_.emplace(temp_, options_.run_directory, temp_.path(), 1,
-                      std::map<std::string, std::string>{}, FrontLoad{.in_flight = 1});
-    ASSERT_TRUE(WaitFor([&] { return newcomer_->tally().answered.load() > 0; }));
+    for (int number : {1, 2}) {
+      newcomers_.push_back(std::make_unique<FrontProcess>(
+          temp_, options_.run_directory, temp_.path(), number, std::map<std::string, std::string>{},
+          FrontLoad{.in_flight = 1}));
+    }
+    ASSERT_TRUE(NewcomersGoOn());
   }
+  bool NewcomersGoOn() const { return newcomers_[0]->Progress(3) && newcomers_[1]->Progress(3); }
   bool LogSays(const std::string& words) const {
     return WaitFor([&] { return absl::StrContains(server_->Log(), words); });
   }
 
-  std::optional<FrontProcess> newcomer_;
+  std::vector<std::unique_ptr<FrontProcess>> newcomers_;
 };
 
 TEST_F(GpuNewcomerTest, AReloadWaitsForItToBeSeen) {
@@ -180,11 +185,11 @@ TEST_F(GpuNewcomerTest, AReloadWaitsForItToBeSeen) {
   StartReload();
   // Staged, and nothing more.
   ASSERT_TRUE(WaitFor([&] { return server_->Workers().size() == 2; }));
-  ASSERT_TRUE(newcomer_->Progress(3));
+  ASSERT_TRUE(NewcomersGoOn());
   EXPECT_EQ(Status().state, "STAGING");
   SimulatedGpu()->ClearKnob("nvml_hang");
   ExpectSwapped();
-  EXPECT_TRUE(newcomer_->Progress(3)) << "its end is not what it took";
+  EXPECT_TRUE(NewcomersGoOn()) << "its end is not what it took";
   EXPECT_EQ(SimulatedGpu()->PeakBytes(), kWeights);
 }
 
@@ -192,7 +197,7 @@ TEST_F(GpuNewcomerTest, AStopWaitsForItToBeSeen) {
   ASSERT_NO_FATAL_FAILURE(ServeAndMapUnseen());
   std::thread stop([&] { static_cast<void>(server_->Stop()); });
   EXPECT_TRUE(LogSays("waits for NVML"));
-  EXPECT_TRUE(newcomer_->Progress(3)) << "it serves meanwhile";
+  EXPECT_TRUE(NewcomersGoOn()) << "it serves meanwhile";
   SimulatedGpu()->ClearKnob("nvml_hang");
   stop.join();
   EXPECT_TRUE(WaitForReceipts(1));
