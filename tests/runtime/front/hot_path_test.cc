@@ -20,9 +20,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -257,6 +261,36 @@ bool TrapSyscalls() {
   return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
+// Threads that take no signals would be killed by a trapped call, and the process with them: one
+// that has not begun yet, and the front's own, which must not make one. How often each of them has
+// slept; nullopt where one does not sleep now.
+std::optional<std::map<std::string, std::string>> SleepsOfThreadsWithoutSignals() {
+  std::map<std::string, std::string> sleeps;
+  std::error_code error;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", error)) {
+    std::ifstream status(task.path() / "status");
+    std::map<std::string, std::string> fields;
+    for (std::string line; std::getline(status, line);) {
+      const size_t colon = line.find(":\t");
+      if (colon != std::string::npos) fields[line.substr(0, colon)] = line.substr(colon + 2);
+    }
+    const uint64_t blocked = std::stoull("0" + fields["SigBlk"], nullptr, 16);
+    if ((blocked & (uint64_t{1} << (SIGSYS - 1))) == 0) continue;
+    if (fields["State"].rfind("S", 0) != 0) return std::nullopt;
+    sleeps[task.path().filename()] = fields["voluntary_ctxt_switches"];
+  }
+  return sleeps;
+}
+
+// Until they have nothing to do: they sleep, and did between two looks.
+void AwaitQuietThreads() {
+  for (;;) {
+    const auto before = SleepsOfThreadsWithoutSignals();
+    ::sched_yield();
+    if (before && before == SleepsOfThreadsWithoutSignals()) return;
+  }
+}
+
 // ---- In a child, whose threads can all be trapped at once ---------------------------------------
 
 enum Exit : int { kDone = 0, kFailedRequest = 1, kNoSeccomp = 2, kNoTrap = 3 };
@@ -278,6 +312,7 @@ Report InChild(bool (Path::*request)()) {
     for (int i = 0; i < 2'000; ++i) {
       if (!(hot->*request)()) ::_exit(kFailedRequest);
     }
+    AwaitQuietThreads();
     if (!TrapSyscalls()) ::_exit(kNoSeccomp);
     // The trap works: this one is counted.
     ::syscall(SYS_getppid);
