@@ -187,6 +187,8 @@ class Front:
         self._queue = queue
         self._loop = asyncio.get_running_loop()
         self._futures: Dict[int, "asyncio.Future[Any]"] = {}
+        self._started = 0  # calls so far
+        self._retries = asyncio.Lock()
         self._room: Deque["asyncio.Future[None]"] = collections.deque()
         self._events: Set["asyncio.Future[None]"] = set()  # of streams that wait
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -283,18 +285,28 @@ class Front:
         return f"<aio.Front of {self.name!r}: {', '.join(self._methods)}>"
 
     async def _call(self, method: _front.Method, args: Any, kwargs: Any) -> Any:
+        alone, started = not self._futures, self._started
         try:
             return await self._call_once(method, args, kwargs)
         except ResourceExhausted:
-            if not self._futures:
+            if alone and self._started <= started + 1:
                 raise
-        # Beside others its result found no room: once more, when they have ended.
-        while self._futures:
-            await asyncio.wait(list(self._futures.values()))
-        return await self._call_once(method, args, kwargs)
+        # Beside others its result found no room: again when they have ended, and of those to whom that
+        # happened one at a time.
+        async with self._retries:
+            while True:
+                while self._futures:
+                    await asyncio.wait(list(self._futures.values()))
+                started = self._started
+                try:
+                    return await self._call_once(method, args, kwargs)
+                except ResourceExhausted:
+                    if self._started <= started + 1:
+                        raise
 
     async def _call_once(self, method: _front.Method, args: Any, kwargs: Any) -> Any:
         ticket = await self._submit(method, args, kwargs)
+        self._started += 1
         future: "asyncio.Future[Any]" = self._loop.create_future()
         self._futures[ticket] = future
         self._give_out()

@@ -100,8 +100,8 @@ class Aio(served.ServedCase):
     def test_large_results_at_once(self):
         async def job(front):
             results = await asyncio.gather(
-                *(front.predict(np.full(1 << 20, i, np.uint8)) for i in range(12)))
-            self.assertEqual([int(r[7]) for r in results], list(range(12)))
+                *(front.predict(np.full(1 << 20, i, np.uint8)) for i in range(48)))
+            self.assertEqual([int(r[7]) for r in results], list(range(48)))
 
         self.run_with(self.probe("echo"), job, response_arena_bytes=4 << 20)
 
