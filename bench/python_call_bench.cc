@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -22,6 +21,7 @@
 namespace {
 
 constexpr char kModel[] =
+    "import baton\n"
     "import numpy as np\n"
     "from baton.models import ModelClass\n"
     "class Null(ModelClass):\n"
@@ -30,7 +30,10 @@ constexpr char kModel[] =
     "        return text\n"
     "    @ModelClass.method\n"
     "    def array(self, x: np.ndarray) -> int:\n"
-    "        return 0\n";
+    "        return 0\n"
+    "    @ModelClass.method\n"
+    "    def in_place(self, x: np.ndarray) -> np.ndarray:\n"
+    "        return baton.empty_output('output', x.shape, x.dtype)\n";
 
 std::unique_ptr<baton::loader::Model> StartNullModel() {
   std::string folder = (std::filesystem::temp_directory_path() / "baton_bench.XXXXXX").string();
@@ -54,13 +57,18 @@ baton::loader::Model& NullModel() {
 // Memory that every response is written to.
 class Sink final : public baton::loader::OutputSink {
  public:
+  explicit Sink(size_t bytes = 65536) : memory_(bytes) {}
   absl::StatusOr<std::span<std::byte>> Allocate(size_t, std::span<const int64_t> shape) override {
     const uint64_t elements = baton::ElementCount(shape).value_or(0);
     return std::span(memory_).first(std::max<uint64_t>(elements, 8));
   }
+  absl::StatusOr<std::span<std::byte>> AllocateAs(size_t output, baton::DType,
+                                                  std::span<const int64_t> shape) override {
+    return Allocate(output, shape);
+  }
 
  private:
-  alignas(128) std::array<std::byte, 65536> memory_{};
+  std::vector<std::byte> memory_;
 };
 
 class Context final : public baton::loader::CallContext {
@@ -69,7 +77,7 @@ class Context final : public baton::loader::CallContext {
 };
 
 void Run(benchmark::State& state, size_t method, const baton::TensorView& input) {
-  Sink sink;
+  Sink sink(std::max<size_t>(65536, input.bytes.size()));
   Context context;
   const std::vector<baton::TensorView> inputs = {
       input, {.name = "baton.secrets", .shape = {}, .bytes = {}}};
@@ -96,6 +104,14 @@ void PythonArray(benchmark::State& state) {
   Run(state, 1, {"x", baton::DType::kUInt8, shape, bytes});
 }
 BENCHMARK(PythonArray)->Arg(64)->Arg(16 << 20);
+
+// As large an output, through baton.empty_output: nothing is copied, nor touched.
+void PythonInPlace(benchmark::State& state) {
+  const std::vector<std::byte> bytes(static_cast<size_t>(state.range(0)));
+  const int64_t shape[] = {state.range(0)};
+  Run(state, 2, {"x", baton::DType::kUInt8, shape, bytes});
+}
+BENCHMARK(PythonInPlace)->Arg(64)->Arg(64 << 20);
 
 }  // namespace
 

@@ -71,9 +71,8 @@ py::dtype NumpyDType(DType dtype) {
       npy_api::get().PyArray_DescrFromType_(kTypeNumbers[index]));
 }
 
-DType DTypeOfArray(const py::array& array) {
-  const auto* descr =
-      py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr);
+DType DTypeOfDescr(py::handle described) {
+  const auto* descr = py::detail::array_descriptor_proxy(described.ptr());
   switch (descr->type_num) {
     case npy_api::NPY_LONGLONG_:
       return DType::kInt64;
@@ -85,10 +84,14 @@ DType DTypeOfArray(const py::array& array) {
   for (size_t i = 1; i < kTypeNumbers.size(); ++i) {
     if (kTypeNumbers[i] == descr->type_num) return static_cast<DType>(i);
   }
-  if (descr->elsize == 2 && py::str(array.dtype()).cast<std::string>() == "bfloat16") {
+  if (descr->elsize == 2 && py::str(described).cast<std::string>() == "bfloat16") {
     return DType::kBFloat16;
   }
   return DType::kInvalid;
+}
+
+DType DTypeOfArray(const py::array& array) {
+  return DTypeOfDescr(py::detail::array_proxy(array.ptr())->descr);
 }
 
 py::object ArrayOver(DType dtype, std::span<const int64_t> shape, const std::byte* data,

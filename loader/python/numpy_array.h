@@ -25,7 +25,8 @@ class CodecError : public std::runtime_error {
 
 // The numpy dtype of a DType; of bfloat16 where the package ml_dtypes has it.
 pybind11::dtype NumpyDType(DType dtype);
-// The reverse, of an array; kInvalid where Baton has none.
+// The reverse, of a numpy dtype and of an array; kInvalid where Baton has none.
+DType DTypeOfDescr(pybind11::handle descr);
 DType DTypeOfArray(const pybind11::array& array);
 
 // An array over `data`, which `owner` keeps alive; without an owner, a private

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,10 +75,11 @@ py::object ResultWriter::Lend(const std::string& name, const std::vector<int64_t
     throw py::value_error(
         absl::StrCat("empty_output: '", name, "' has been had before in this response"));
   }
-  const py::module_ numpy = py::module_::import("numpy");
-  const py::object own = numpy.attr("empty")(py::cast(shape), dtype_like);
-  const DType dtype = DTypeOfArray(own);
-  if (spec->content != Content::kTensor || dtype == DType::kInvalid || !Fits(*spec, dtype, shape)) {
+  const auto descr = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype_like));
+  const DType dtype = DTypeOfDescr(descr);
+  const std::optional<uint64_t> bytes =
+      dtype == DType::kInvalid ? std::nullopt : TensorBytes(dtype, shape);
+  if (spec->content != Content::kTensor || !bytes || !Fits(*spec, dtype, shape)) {
     throw py::value_error(absl::StrCat("empty_output: '", name, "' is to be ", ToString(*spec),
                                        ", which that is not"));
   }
@@ -87,14 +89,14 @@ py::object ResultWriter::Lend(const std::string& name, const std::vector<int64_t
             .block = nullptr,
             .dtype = dtype,
             .shape = shape,
-            .bytes = TensorBytes(dtype, shape).value_or(0)};
+            .bytes = *bytes};
   const absl::StatusOr<std::span<std::byte>> memory = Allocate(index, dtype, shape);
   if (memory.ok() && loan.bytes > 0) {
     loan.block = memory->data();
     loan.keeper = NewKeeper();
     loan.array = ArrayOver(dtype, shape, loan.block, loan.keeper, /*writable=*/true);
   } else if (memory.ok() || absl::IsResourceExhausted(memory.status())) {
-    loan.array = own;
+    loan.array = py::module_::import("numpy").attr("empty")(py::cast(shape), descr);
   } else {
     throw py::value_error(absl::StrCat("empty_output: ", std::string(memory.status().message())));
   }

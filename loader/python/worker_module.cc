@@ -1,7 +1,6 @@
 #include "loader/python/worker_module.h"
 
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <memory>
 #include <string>
@@ -22,11 +21,13 @@ py::object EmptyOutput(const std::string& name, const py::object& shape, const p
                     "empty_output: no method is running on this thread for a caller");
     throw py::error_already_set();
   }
-  const bool one = PyIndex_Check(shape.ptr()) != 0;
-  return writer->Lend(name,
-                      one ? std::vector<int64_t>{shape.cast<int64_t>()}
-                          : py::list(shape).cast<std::vector<int64_t>>(),
-                      dtype);
+  std::vector<int64_t> dims;
+  if (PyIndex_Check(shape.ptr()) != 0) {
+    dims.push_back(shape.cast<int64_t>());
+  } else {
+    for (const py::handle dim : shape) dims.push_back(dim.cast<int64_t>());
+  }
+  return writer->Lend(name, dims, dtype);
 }
 
 }  // namespace
@@ -39,6 +40,8 @@ void AddWorkerModule() {
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &ItemFeed::Next);
   py::module_::import("sys").attr("modules")["_baton_worker"] = module;
+  py::module_::import("baton._context").attr("_empty_output_of_worker") =
+      module.attr("empty_output");
 }
 
 }  // namespace baton::python

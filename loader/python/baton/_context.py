@@ -5,6 +5,7 @@ import json
 import os
 
 _secrets = contextvars.ContextVar("baton_secrets")
+_empty_output_of_worker = None  # in a worker, what worker_module.cc puts here
 _output_context = contextvars.ContextVar("baton_output_context")
 
 
@@ -33,11 +34,9 @@ def empty_output(name, shape, dtype):
     is copied. It is an array of its own once the call has ended; views made from it must not be used
     any more then.
     """
-    try:
-        from _baton_worker import empty_output as of_worker
-    except ImportError:
-        raise RuntimeError("empty_output: no model is running in this process") from None
-    return of_worker(name, shape, dtype)
+    if _empty_output_of_worker is None:
+        raise RuntimeError("empty_output: no model is running in this process")
+    return _empty_output_of_worker(name, shape, dtype)
 
 
 def _enter_secrets(text):

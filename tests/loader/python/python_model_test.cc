@@ -255,6 +255,7 @@ TEST_F(PythonModelTest, AnEmptyOutputIsTheLoanedBlock) {
   EXPECT_EQ(Call("other_array", "{'n': 2}"), "array([3., 3.], dtype=float32)");
   EXPECT_THAT(Call("other_shape", "{'n': 2}"), HasSubstr("empty_output was asked for"));
   EXPECT_THAT(Call("no_such_output"), HasSubstr("has no output 'outptu'"));
+  EXPECT_THAT(Call("in_place", "{'n': -1}"), HasSubstr("which that is not"));
   EXPECT_THAT(Call("in_place", "{'n': 4096}", {.block_bytes = 64}), HasSubstr("needs 16384"));
   // One that is kept turns into an array of its own.
   EXPECT_EQ(Call("keeps_output", "{'n': 4}"), "array([1., 1., 1., 1.], dtype=float32)");
