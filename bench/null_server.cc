@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,14 +32,21 @@ std::pair<std::string, pid_t> NameAndParent(const std::string& pid) {
   return {stat.substr(open + 1, close - open - 1), std::atoi(stat.c_str() + close + 4)};
 }
 
-// The worker of a server that this process started: a grandchild.
+// Of the servers that this process has started.
+std::set<pid_t>& Workers() {
+  static auto& workers = *new std::set<pid_t>;
+  return workers;
+}
+
+// The worker of the server that this process started last: a grandchild.
 pid_t FindWorker() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string pid = entry.path().filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
     const auto [name, parent] = NameAndParent(pid);
     if (!name.starts_with("baton-worker")) continue;
-    if (NameAndParent(std::to_string(parent)).second == ::getpid()) return std::atoi(pid.c_str());
+    if (NameAndParent(std::to_string(parent)).second != ::getpid()) continue;
+    if (Workers().insert(std::atoi(pid.c_str())).second) return std::atoi(pid.c_str());
   }
   return 0;
 }
@@ -55,17 +63,30 @@ absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
   std::ofstream(directory + "/config.yaml")
       << "name: noop\nloader: native\nfile: " << BATON_NULL_MODEL << "\n"
       << "limits: {device_results: " << kDeviceResultBytes << "}\n";
+  const absl::Status started = server->Start(directory, worker_cpu);
+  if (!started.ok()) return started;
+  return server;
+}
+
+absl::StatusOr<std::unique_ptr<NullServer>> NullServer::LaunchPython(int worker_cpu) {
+  std::unique_ptr<NullServer> server(new NullServer());
+  const absl::Status started = server->Start(BATON_NULL_PYTHON_MODEL, worker_cpu);
+  if (!started.ok()) return started;
+  return server;
+}
+
+absl::Status NullServer::Start(const std::string& directory, int worker_cpu) {
   LaunchOptions options;
   options.directory = directory;
   options.front.import_device = true;
   absl::StatusOr<std::unique_ptr<Front>> front = Front::Launch(options);
   if (!front.ok()) return front.status();
-  server->front_ = *std::move(front);
-  server->worker_pid_ = FindWorker();
-  if (server->worker_pid_ == 0 || !PinProcess(server->worker_pid_, worker_cpu)) {
+  front_ = *std::move(front);
+  worker_pid_ = FindWorker();
+  if (worker_pid_ == 0 || !PinProcess(worker_pid_, worker_cpu)) {
     return absl::InternalError("cannot find the worker, or cannot pin it");
   }
-  return server;
+  return absl::OkStatus();
 }
 
 NullServer::~NullServer() {

@@ -21,8 +21,11 @@ class NullServer {
   // for one channel.
   static constexpr uint64_t kDeviceResultBytes = 64 * 1024;
 
-  // Launches it and pins the worker's serving thread to `worker_cpu`.
+  // Launches it and pins the worker's serving thread to `worker_cpu`. Several
+  // may live in one process, which makes them on one thread.
   static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu);
+  // The same of the one that is written in Python (bench/null_python_model).
+  static absl::StatusOr<std::unique_ptr<NullServer>> LaunchPython(int worker_cpu);
   ~NullServer();
 
   Front& front() { return *front_; }
@@ -30,7 +33,9 @@ class NullServer {
 
  private:
   NullServer() = default;
-  std::string directory_;
+  absl::Status Start(const std::string& directory, int worker_cpu);
+
+  std::string directory_;  // removed at the end; empty: none
   std::unique_ptr<Front> front_;
   pid_t worker_pid_ = 0;
 };

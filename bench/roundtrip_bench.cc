@@ -17,36 +17,23 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "baton/front.h"
-#include "bench/latency_samples.h"
+#include "bench/experiment.h"
 #include "bench/null_server.h"
 #include "bench/ping_pong.h"
 #include "bench/plain_names.h"
+#include "bench/round_trip.h"
 
 namespace baton::bench {
 namespace {
 
 constexpr int kFrontCpu = 0;
 constexpr int kPeerCpu = 1;
-constexpr int kSlices = 20;
-constexpr int kSamplesPerSlice = 10'000;
-constexpr int kWarmUp = 2'000;
-
-// What is measured: one operation at a time, between Begin and End. Outside of
-// them a subject keeps off the CPUs.
-class Subject {
- public:
-  virtual ~Subject() = default;
-  virtual bool Begin() { return true; }
-  virtual void End() {}
-  virtual bool Once() = 0;
-};
 
 class PingPongSubject final : public Subject {
  public:
@@ -64,98 +51,9 @@ class PingPongSubject final : public Subject {
   std::optional<PingPong> ping_pong_;
 };
 
-class RoundTripSubject final : public Subject {
- public:
-  RoundTripSubject(Channel channel, int64_t bytes, bool on_device = false)
-      : channel_(std::move(channel)) {
-    const TensorSpec input{.name = "x", .dtype = DType::kUInt8, .shape = {bytes}};
-    absl::StatusOr<RequestPlan> plan =
-        on_device ? channel_.PlanOnDevice({&input, 1}) : channel_.Plan({&input, 1});
-    if (plan.ok()) plan_ = *plan;
-    status_ = plan.status();
-  }
-  const absl::Status& status() const { return status_; }
-
-  bool Once() override {
-    absl::StatusOr<Request> request = channel_.Loan(plan_);
-    if (!request.ok()) return Fail(request.status());
-    absl::StatusOr<Response> response = channel_.Call(*std::move(request));
-    if (!response.ok()) return Fail(response.status());
-    benchmark::DoNotOptimize(response->outputs()[0].bytes[0]);
-    return true;
-  }
-
- private:
-  bool Fail(const absl::Status& status) {
-    status_ = status;
-    return false;
-  }
-  Channel channel_;
-  RequestPlan plan_;
-  absl::Status status_;
-};
-
-// Measures every subject in turn, a slice at a time.
-class Experiment {
- public:
-  void Add(const std::string& name, std::unique_ptr<Subject> subject) {
-    subjects_[name].subject = std::move(subject);
-  }
-
-  // Runs once, at the first benchmark that asks.
-  void Run() {
-    if (done_) return;
-    done_ = true;
-    for (int slice = 0; slice < kSlices; ++slice) {
-      for (auto& [name, one] : subjects_) {
-        one.failed = one.failed || !one.subject->Begin();
-        // Untimed first: after the others, its lines are cold.
-        Repeat(one, kWarmUp, nullptr);
-        Repeat(one, kSamplesPerSlice, &one.samples);
-        one.subject->End();
-      }
-    }
-  }
-
-  void Report(benchmark::State& state, const std::string& name) {
-    Run();
-    One& one = subjects_.at(name);
-    for (auto _ : state) state.SetIterationTime(one.samples.PercentileNs(0.5) * 1e-9);
-    if (one.failed) state.SkipWithError("a request failed");
-    one.samples.Report(state);
-    state.counters["samples"] = static_cast<double>(one.samples.size());
-  }
-
- private:
-  struct One {
-    std::unique_ptr<Subject> subject;
-    LatencySamples samples{kSlices * kSamplesPerSlice};
-    bool failed = false;
-  };
-  static void Repeat(One& one, int times, LatencySamples* samples) {
-    for (int i = 0; i < times && !one.failed; ++i) {
-      const uint64_t start = Ticks();
-      one.failed = !one.subject->Once();
-      if (samples != nullptr) samples->Add(Ticks() - start);
-    }
-  }
-
-  std::map<std::string, One> subjects_;
-  bool done_ = false;
-};
-
-ChannelOptions BusyChannel() {
-  ChannelOptions options;
-  // The front owns its core here; both CPUs are busy by design.
-  options.max_spin = absl::Milliseconds(100);
-  return options;
-}
-
 absl::Status AddRoundTrips(Experiment& experiment, Front& front) {
   for (const int64_t bytes : {int64_t{64}, int64_t{4096}, int64_t{1} << 20, int64_t{16} << 20}) {
-    ChannelOptions options = BusyChannel();
-    options.request_arena_bytes = 2 * static_cast<uint64_t>(bytes) + (1 << 20);
-    absl::StatusOr<Channel> channel = front.OpenChannel(options);
+    absl::StatusOr<Channel> channel = front.OpenChannel(BusyChannel(bytes));
     if (!channel.ok()) return channel.status();
     auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), bytes);
     if (!subject->status().ok()) return subject->status();
@@ -165,11 +63,12 @@ absl::Status AddRoundTrips(Experiment& experiment, Front& front) {
 }
 
 absl::Status AddDeviceRoundTrip(Experiment& experiment, Front& front) {
-  ChannelOptions options = BusyChannel();
+  ChannelOptions options = BusyChannel(64);
   options.device_result_bytes = NullServer::kDeviceResultBytes;
   absl::StatusOr<Channel> channel = front.OpenChannel(options);
   if (!channel.ok()) return channel.status();
-  auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), 64, /*on_device=*/true);
+  auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), 64,
+                                                    PlanOptions{.results_on_device = true});
   if (!subject->status().ok()) return subject->status();
   experiment.Add("RoundTrip/device", std::move(subject));
   return absl::OkStatus();
@@ -187,7 +86,6 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
     return 1;
   }
-  if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
   experiment.Add("PingPongFloor", std::make_unique<PingPongSubject>());
   absl::Status status = AddRoundTrips(experiment, (*server)->front());
   if (status.ok()) status = AddDeviceRoundTrip(experiment, (*server)->front());
@@ -195,6 +93,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
     return 1;
   }
+  // After the channels: one that is made by a thread with a single CPU never spins.
+  if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
   for (const char* name : {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576",
                            "RoundTrip/16777216", "RoundTrip/device"}) {
     benchmark::RegisterBenchmark(
