@@ -66,9 +66,13 @@ MethodPlan PlanOf(const py::dict& described) {
   for (const py::handle entry : described["outputs"].cast<py::list>()) {
     const auto output = entry.cast<py::dict>();
     plan.leave.push_back(Given(output, "leave"));
-    plan.output_names.push_back(output["name"]);
     plan.method.signature.outputs.push_back(
         SpecFrom(output["name"].cast<std::string>(), output["spec"]));
+    if (plan.method.signature.outputs.back().name == kContextOutput) {
+      plan.context = py::module_::import("baton._context").attr("output_context");
+    } else {
+      plan.output_names.push_back(output["name"]);
+    }
   }
   return plan;
 }

@@ -23,6 +23,10 @@ namespace baton::python {
 // JSON object of texts, for baton.get_secret.
 inline constexpr char kSecretsInput[] = "baton.secrets";
 
+// The last output of the methods of a model that calls set_output_context: what
+// it was told, as a JSON object.
+inline constexpr char kContextOutput[] = "baton.context";
+
 struct MethodPlan {
   struct Parameter {
     pybind11::object arrive;  // what the codec gave -> what the annotation promises; null: as it is
@@ -31,11 +35,12 @@ struct MethodPlan {
   // How one returned object becomes the outputs.
   enum class Outputs { kSingle, kTuple, kFields };
 
-  Method method;                        // its last input is kSecretsInput
-  std::vector<Parameter> parameters;    // one for each input but the last
-  std::optional<size_t> streamed;       // which of them is an iterator
-  std::vector<pybind11::object> leave;  // the reverse of `arrive`, for each output
-  std::vector<pybind11::object> output_names;
+  Method method;                               // its last input is kSecretsInput
+  std::vector<Parameter> parameters;           // one for each input but the last
+  std::optional<size_t> streamed;              // which of them is an iterator
+  std::vector<pybind11::object> leave;         // the reverse of `arrive`, for each output
+  std::vector<pybind11::object> output_names;  // but for kContextOutput
+  pybind11::object context;  // a function that gives what kContextOutput holds; null: there is none
   Outputs outputs = Outputs::kSingle;
   pybind11::object keyword_names;  // a tuple, of the last parameters; null: none
   bool has_views = false;          // inputs that the model sees in place

@@ -184,7 +184,7 @@ absl::Status PythonModel::RunPlanned(size_t method, loader::CallContext& call,
                                      loader::OutputSink& outputs) {
   const MethodPlan& plan = plans_[method];
   if (const py::object before = unfit_.Take(method, inputs)) {
-    absl::Status written = ResultWriter(plan, outputs).Write(before);
+    absl::Status written = ResultWriter(plan, outputs).WriteLater(before);
     if (absl::IsResourceExhausted(written)) unfit_.Keep(method, inputs, before);
     return written;
   }
@@ -208,7 +208,7 @@ absl::Status PythonModel::RunPlanned(size_t method, loader::CallContext& call,
   status = writer.Write(result);
   const bool own_secrets = inputs[plan.secrets_input()].dtype != DType::kInvalid;
   if (absl::IsResourceExhausted(status) && !own_secrets && !lease.in_use()) {
-    unfit_.Keep(method, inputs, result);
+    unfit_.Keep(method, inputs, writer.ForLater(result));
   }
   if (status.ok() || absl::IsResourceExhausted(status)) return status;
   return ModelError(model_, "", vars.WithoutSecrets(status));

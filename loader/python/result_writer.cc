@@ -114,7 +114,7 @@ void ResultWriter::TakeBack(Loan& loan) {
 }
 
 absl::Status ResultWriter::Split(const py::object& result, std::vector<py::object>& values) const {
-  const size_t count = plan_.leave.size();
+  const size_t count = plan_.output_names.size();
   if (plan_.outputs == MethodPlan::Outputs::kSingle) {
     values.push_back(result);
     return absl::OkStatus();
@@ -148,10 +148,33 @@ absl::Status ResultWriter::Split(const py::object& result, std::vector<py::objec
   return absl::OkStatus();
 }
 
-absl::Status ResultWriter::Write(const py::object& result) {
+// What set_output_context was told in the context that this thread is in. It
+// has been looked at then, so what goes wrong here is no fault of the model's.
+py::object ResultWriter::Context() const {
+  if (!plan_.context) return {};
+  auto context = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(plan_.context.ptr()));
+  if (context) return context;
+  PyErr_Clear();
+  return py::dict();
+}
+
+py::object ResultWriter::ForLater(const py::object& result) const {
+  return plan_.context ? py::make_tuple(result, Context()) : result;
+}
+
+absl::Status ResultWriter::WriteLater(const py::object& kept) {
+  if (!plan_.context) return Write(kept, {});
+  const auto pair = kept.cast<py::tuple>();
+  return Write(pair[0], pair[1]);
+}
+
+absl::Status ResultWriter::Write(const py::object& result) { return Write(result, Context()); }
+
+absl::Status ResultWriter::Write(const py::object& result, const py::object& context) {
   std::vector<py::object> values;
   absl::Status split = Split(result, values);
   if (!split.ok()) return split;
+  if (plan_.context) values.push_back(context);
   for (size_t i = 0; i < values.size(); ++i) {
     absl::Status written = WriteOutput(i, std::move(values[i]));
     if (!written.ok() && !absl::IsResourceExhausted(written)) return written;

@@ -33,7 +33,14 @@ class ResultWriter {
   // Writes `result`: each output once, none that is where it belongs already.
   // RESOURCE_EXHAUSTED when the block is too small, after all sizes have been
   // asked for; INTERNAL when the result is not what the annotation promises.
+  // In the call's context (CallContextVars::Scope): what set_output_context was
+  // told goes with it.
   absl::Status Write(const pybind11::object& result);
+
+  // `result` and what goes with it, for when the caller asks again; and the
+  // same written then, in whatever context.
+  pybind11::object ForLater(const pybind11::object& result) const;
+  absl::Status WriteLater(const pybind11::object& kept);
 
   // The array of empty_output. Throws what Python is to see.
   pybind11::object Lend(const std::string& name, const std::vector<int64_t>& shape,
@@ -55,6 +62,8 @@ class ResultWriter {
 
   absl::StatusOr<std::span<std::byte>> Allocate(size_t output, DType dtype,
                                                 std::span<const int64_t> shape);
+  absl::Status Write(const pybind11::object& result, const pybind11::object& context);
+  pybind11::object Context() const;
   absl::Status Split(const pybind11::object& result, std::vector<pybind11::object>& values) const;
   absl::Status WriteOutput(size_t output, pybind11::object value);
   void TakeBack(Loan& loan);

@@ -1,5 +1,7 @@
 #include "runtime/python/method_info.h"
 
+#include <span>
+
 #include "absl/strings/str_cat.h"
 
 namespace baton::python {
@@ -8,7 +10,7 @@ namespace py = pybind11;
 
 namespace {
 
-ResultShape ShapeOf(const std::vector<TensorSpec>& outputs) {
+ResultShape ShapeOf(std::span<const TensorSpec> outputs) {
   if (outputs.empty()) return ResultShape::kNothing;
   bool numbered = true;
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -43,7 +45,12 @@ MethodInfo::MethodInfo(uint32_t method_index, const Method& of)
     if (!spec.optional) ++required;
   }
   const std::vector<TensorSpec>& outputs = method.signature.outputs;
-  results = ShapeOf(outputs);
+  values = outputs.size();
+  if (values > 0 && outputs.back().name == kContextOutput &&
+      outputs.back().content == Content::kJson) {
+    context_output = static_cast<uint32_t>(--values);
+  }
+  results = ShapeOf(std::span(outputs).first(values));
   for (size_t i = 0; i < outputs.size(); ++i) output_names[i] = Interned(outputs[i].name);
 }
 

@@ -18,6 +18,10 @@ namespace baton::python {
 // one call.
 inline constexpr std::string_view kSecretsInput = "baton.secrets";
 
+// The last output of models written in Python that call set_output_context: what
+// it was told, as a JSON object.
+inline constexpr std::string_view kContextOutput = "baton.context";
+
 // How the outputs of a response become one Python object.
 enum class ResultShape : uint8_t {
   kNothing,  // no output: None
@@ -43,6 +47,8 @@ struct MethodInfo {
   size_t required = 0;                // the first so many have to be given
   std::optional<uint32_t> secrets_input;
   ResultShape results = ResultShape::kValue;
+  size_t values = 0;  // the first so many outputs are the result
+  std::optional<uint32_t> context_output;
   pybind11::tuple output_names;
 };
 

@@ -1,5 +1,7 @@
 #include "runtime/python/results.h"
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,8 +40,9 @@ py::handle TensorsType() {
 
 absl::StatusOr<py::object> ToValue(const MethodInfo& info, std::span<const TensorView> outputs,
                                    py::handle owner) {
-  const std::vector<TensorSpec>& specs = info.method.signature.outputs;
-  if (info.results == ResultShape::kNothing || outputs.size() != specs.size()) {
+  const std::vector<TensorSpec>& all = info.method.signature.outputs;
+  const std::span<const TensorSpec> specs = std::span(all).first(info.values);
+  if (info.results == ResultShape::kNothing || outputs.size() != all.size()) {
     return py::object(py::none());
   }
   if (info.results == ResultShape::kValue) return Decode(specs[0], outputs[0], owner);
@@ -55,8 +58,22 @@ absl::StatusOr<py::object> ToValue(const MethodInfo& info, std::span<const Tenso
   return NamedFields()(**named);
 }
 
-absl::StatusOr<py::object> ToTensors(std::span<const TensorView> outputs, py::handle owner) {
+// What the model told of its answer: a dict.
+absl::StatusOr<py::object> ToContext(const MethodInfo& info, std::span<const TensorView> outputs) {
+  if (!info.context_output || outputs.size() <= *info.context_output) return py::object(py::dict());
+  const TensorSpec& spec = info.method.signature.outputs[*info.context_output];
+  absl::StatusOr<py::object> context =
+      Decode(spec, outputs[*info.context_output], /*owner=*/py::none());
+  if (context.ok() && !py::isinstance<py::dict>(*context)) {
+    return absl::InvalidArgumentError(absl::StrCat("'", spec.name, "' is no JSON object"));
+  }
+  return context;
+}
+
+absl::StatusOr<py::object> ToTensors(const MethodInfo& info, std::span<const TensorView> outputs,
+                                     py::handle owner) {
   py::dict arrays;
+  if (info.context_output) outputs = outputs.first(std::min(outputs.size(), info.values));
   for (const TensorView& output : outputs) {
     const TensorSpec as_it_is{
         .name = std::string(output.name), .dtype = DType::kAny, .shape = {kAnyRank}};
@@ -87,15 +104,20 @@ absl::StatusOr<py::object> ToResult(const MethodInfo& info, ResultDetail detail,
       from = &owner.cast<const Lease&>().response();
     }
     absl::StatusOr<py::object> value = detail == ResultDetail::kTensors
-                                           ? ToTensors(from->outputs(), owner)
+                                           ? ToTensors(info, from->outputs(), owner)
                                            : ToValue(info, from->outputs(), owner);
     if (!value.ok()) {
       return absl::DataLossError(
           absl::StrCat("the result cannot be read: ", std::string(value.status().message())));
     }
     if (detail == ResultDetail::kValue) return value;
+    absl::StatusOr<py::object> context = ToContext(info, from->outputs());
+    if (!context.ok()) {
+      return absl::DataLossError(
+          absl::StrCat("the result cannot be read: ", std::string(context.status().message())));
+    }
     const py::handle type = detail == ResultDetail::kFull ? ResultType() : TensorsType();
-    return type(*std::move(value), generation, service_s);
+    return type(*std::move(value), generation, service_s, *std::move(context));
   } catch (py::error_already_set& error) {
     return absl::InternalError(std::string("the result cannot be made: ") + error.what());
   }

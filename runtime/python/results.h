@@ -36,8 +36,8 @@ class Lease {
 // How much of a call's result its caller sees.
 enum class ResultDetail : uint8_t {
   kValue,    // the value
-  kFull,     // baton.Result: value, generation, service time
-  kTensors,  // baton.Tensors: every output as a view, generation, service time
+  kFull,     // baton.Result: value, generation, service time, context
+  kTensors,  // baton.Tensors: every output as a view, generation, service time, context
 };
 
 // Which arrays of a result are views that keep the response.

@@ -18,8 +18,20 @@ def get_secret(name, default=None):
 
 
 def set_output_context(**values):
-    """Facts about the answer of the call that runs; the last word for each name counts."""
-    _output_context.set({**_output_context.get({}), **values})
+    """Facts about the answer of the call that runs; the last word for each name counts.
+
+    Whatever JSON can say; anything else is a TypeError. Callers find them as `context` of a `baton.Result`;
+    each result of a stream comes with those that had been told by then.
+    """
+    plain = json.loads(json.dumps(values, default=_plain))
+    _output_context.set({**_output_context.get({}), **plain})
+
+
+def _plain(value):
+    """numpy's numbers are no ones of Python's."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    raise TypeError(f"set_output_context takes what JSON can say, not {type(value).__name__}")
 
 
 def output_context():

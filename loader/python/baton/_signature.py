@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import sys
 import typing
 
 from baton import _types, models
@@ -12,6 +13,7 @@ _MAX_NAME_BYTES = 255
 _MAX_METHODS = 256
 _MAX_DOC = 1000  # all methods together have to fit a packet
 _SECRETS = "baton.secrets"
+_CONTEXT = "baton.context"
 
 
 class BadModel(Exception):
@@ -65,7 +67,8 @@ def _method_names(cls):
 class _Reader:
     """One method."""
 
-    def __init__(self, cls, name, folder):
+    def __init__(self, cls, name, folder, tells_context):
+        self._tells_context = tells_context
         self._function = inspect.unwrap(getattr(cls, name))
         self._where = f"{cls.__name__}.{name} ({_place(self._function, folder)})"
         self.name = name
@@ -95,6 +98,9 @@ class _Reader:
             raise self.bad("does not say what it returns; write `-> str`, for example")
         result, item = hints["return"], self._item("the returned type", hints["return"])
         shape, outputs = self._outputs(result if item is None else item)
+        if self._tells_context:
+            outputs.append({"name": _CONTEXT, "leave": None, "spec": _spec(_types.Type(
+                _types.JSON, "uint8", (_types.ANY_DIM,)), False, False, "", "")})
         inputs.append({"name": _SECRETS, "spec": _spec(_types.Type(
             _types.SECRET, "uint8", (_types.ANY_DIM,)), True, False, "", "")})
         return {"name": self.name, "doc": (inspect.getdoc(function) or "")[:_MAX_DOC], "inputs": inputs,
@@ -160,7 +166,7 @@ class _Reader:
             members, shape = fields, "fields"
         else:
             return single()
-        if len(members) > _MAX_TENSORS:
+        if len(members) > _MAX_TENSORS - self._tells_context:
             return single()
         outputs = []
         for name, member in members.items():
@@ -174,6 +180,24 @@ def _spec(kind, optional, streamed, type_text, default_text):
     return (kind.content, kind.dtype, kind.shape, optional, streamed, type_text, default_text)
 
 
+def _tells_context(cls, folder):
+    """Whether code of the model's says set_output_context: its class, its bases, modules in its folder.
+
+    Only then do its methods have an output for that, which costs each call a little.
+    """
+    modules = [sys.modules.get(base.__module__) for base in cls.__mro__ if base is not models.ModelClass]
+    modules += [module for module in list(sys.modules.values())
+                if (getattr(module, "__file__", None) or "").startswith(os.path.join(folder, ""))]
+    for path in {getattr(module, "__file__", None) for module in modules}:
+        try:
+            with open(path, "rb") as source:
+                if b"set_output_context" in source.read():
+                    return True
+        except (OSError, TypeError):
+            continue
+    return False
+
+
 def methods_of(cls, folder):
     """All methods of a model's class. BadModel names the class, the method and its place."""
     names = _method_names(cls)
@@ -181,7 +205,8 @@ def methods_of(cls, folder):
         raise BadModel(f"{cls.__name__} has no method for callers; decorate one with @ModelClass.method")
     if len(names) > _MAX_METHODS:
         raise BadModel(f"{cls.__name__} has {len(names)} methods; at most {_MAX_METHODS} can be served")
-    return [_Reader(cls, name, folder).read() for name in names]
+    tells_context = _tells_context(cls, folder)
+    return [_Reader(cls, name, folder, tells_context).read() for name in names]
 
 
 @functools.lru_cache(maxsize=None)

@@ -34,5 +34,5 @@ class ModelClass:
         """Called once, after __init__."""
 
     def set_output_context(self, **values):
-        """Facts about the answer of the call that runs, such as prompt_tokens=12."""
+        """Facts about the answer of the call that runs, such as prompt_tokens=12 (baton.set_output_context)."""
         _context.set_output_context(**values)

@@ -10,6 +10,8 @@ from . import _front
 
 # The input that carries the secrets of one call; see Front.call.
 _SECRETS = "baton.secrets"
+# The output that carries what the model told by set_output_context; see Result.context.
+_CONTEXT = "baton.context"
 _TYPES = {
     "text": "str",
     "bytes": "bytes",
@@ -51,8 +53,9 @@ def _annotation(tensor: Dict[str, Any]) -> str:
 
 
 def _returned(described: Dict[str, Any]) -> str:
-    types = [_annotation(tensor) for tensor in described["outputs"]]
-    names = [tensor["name"] for tensor in described["outputs"]]
+    outputs = [tensor for tensor in described["outputs"] if tensor["name"] != _CONTEXT]
+    types = [_annotation(tensor) for tensor in outputs]
+    names = [tensor["name"] for tensor in outputs]
     if not types:
         result = "None"
     elif names == [f"output_{i}" for i in range(len(names))]:

@@ -8,7 +8,7 @@ __all__ = ["Result", "Tensors"]
 
 
 class Result(NamedTuple):
-    """The value that a call gave, and who gave it."""
+    """The value that a call gave, who gave it, and what the model told beside it."""
 
     #: What the method returned.
     value: Any
@@ -16,6 +16,8 @@ class Result(NamedTuple):
     generation: int
     #: Seconds in the model.
     service_time: float
+    #: What the model told by set_output_context, such as {"prompt_tokens": 12}; empty where it told nothing.
+    context: Dict[str, Any]
 
 
 class Tensors(Dict[str, Any]):
@@ -29,8 +31,13 @@ class Tensors(Dict[str, Any]):
     generation: int
     #: Seconds in the model.
     service_time: float
+    #: What the model told by set_output_context.
+    context: Dict[str, Any]
 
-    def __init__(self, arrays: Dict[str, Any], generation: int, service_time: float) -> None:
+    def __init__(
+        self, arrays: Dict[str, Any], generation: int, service_time: float, context: Dict[str, Any]
+    ) -> None:
         super().__init__(arrays)
         self.generation = generation
         self.service_time = service_time
+        self.context = context

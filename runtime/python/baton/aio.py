@@ -17,7 +17,6 @@ import types
 from typing import Any, Callable, Deque, Dict, Generator, Generic, Mapping, Optional, Set, TypeVar
 
 from . import _front
-from ._results import Result
 from .errors import Error, FailedPrecondition, ResourceExhausted
 from .front import _FULL
 from .front import Front as _BlockingFront
@@ -235,7 +234,7 @@ class Front:
             *args, **kwargs
         )
 
-    async def result(
+    def result(
         self,
         method: str,
         /,
@@ -244,11 +243,10 @@ class Front:
         idempotent: Optional[bool] = None,
         secrets: Optional[Mapping[str, str]] = None,
         **kwargs: Any,
-    ) -> Result:
-        """As `call`; but the result says as well which generation gave it, and how long it took."""
-        found = self._blocking._with(method, timeout, idempotent, secrets, _FULL)
-        result: Result = await self._call(found, args, kwargs)
-        return result
+    ) -> Any:
+        """As `call`; but a result is a `baton.Result`, which says as well which generation gave it, how long it
+        took, and what the model told by set_output_context. Of a method that streams, each of its results."""
+        return Method(self, self._blocking._with(method, timeout, idempotent, secrets, _FULL))(*args, **kwargs)
 
     def with_options(
         self,

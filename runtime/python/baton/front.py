@@ -211,10 +211,14 @@ class Front:
         idempotent: Optional[bool] = None,
         secrets: Optional[Mapping[str, str]] = None,
         **kwargs: Any,
-    ) -> Result:
-        """As `call`; but the result says as well which generation gave it, and how long it took."""
-        result: Result = self._with(method, timeout, idempotent, secrets, _FULL)(*args, **kwargs)
-        return result
+    ) -> Any:
+        """As `call`; but a result is a `Result`, which says as well which generation gave it, how long it
+        took, and what the model told by set_output_context. Of a method that streams, each of its results.
+
+            result = front.result("predict", text="x")
+            print(result.value, result.context.get("prompt_tokens"))
+        """
+        return self._with(method, timeout, idempotent, secrets, _FULL)(*args, **kwargs)
 
     def with_options(
         self,

@@ -71,6 +71,18 @@ TEST_F(PythonModelTest, A1ServesADirectoryOfTheSdk) {
   EXPECT_EQ(Call("repeat", "{'text': 'ab', 'times': 1}"), "'ab'");
 }
 
+TEST_F(PythonModelTest, ModelsThatTellOfTheirAnswersHaveAnOutputForIt) {
+  StartNamed("sdk");
+  for (const Method& method : model_->methods()) {
+    ASSERT_EQ(method.signature.outputs.back().name, "baton.context") << method.name;
+    EXPECT_EQ(method.signature.outputs.back().content, Content::kJson) << method.name;
+  }
+  StartNamed("echo");
+  for (const Method& method : model_->methods()) {
+    EXPECT_NE(method.signature.outputs.back().name, "baton.context") << method.name;
+  }
+}
+
 TEST_F(PythonModelTest, A2MethodsAndTheirSignatures) {
   StartNamed("echo");
   const auto methods = model_->methods();

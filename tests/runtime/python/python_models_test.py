@@ -93,6 +93,102 @@ class Values(Base):
         return baton.get_secret(name) or "none"
 '''
 
+TELLING = '''
+from typing import Iterator, Tuple
+
+import numpy as np
+
+from baton.models import ModelClass
+
+
+class Telling(ModelClass):
+    def load_model(self):
+        self.runs = 0
+
+    @ModelClass.method
+    def predict(self, text: str) -> str:
+        self.runs += 1
+        self.set_output_context(prompt_tokens=len(text.split()), runs=self.runs)
+        self.set_output_context(completion_tokens=np.int64(1), cost={"unit": "eur", "amount": 0.5})
+        return text
+
+    @ModelClass.method
+    def silent(self, text: str) -> Tuple[str, int]:
+        return text, len(text)
+
+    @ModelClass.method
+    def large(self, size: int) -> np.ndarray:
+        self.runs += 1
+        self.set_output_context(runs=self.runs)
+        return np.zeros(size, np.uint8)
+
+    @ModelClass.method
+    def generate(self, text: str) -> Iterator[str]:
+        for number, word in enumerate(text.split(), 1):
+            if number > 1:
+                self.set_output_context(tokens=number)
+            yield word
+
+    @ModelClass.method
+    def tells_nonsense(self) -> str:
+        self.set_output_context(thing=object())
+        return ""
+'''
+
+
+class OutputContext(served.ServedCase):
+    """What set_output_context was told comes with the result."""
+
+    def setUp(self):
+        super().setUp()
+        self.model_front = self.front(os.path.dirname(self.write("model/model.py", TELLING)), name="telling")
+
+    def test_it_comes_beside_the_value(self):
+        front = self.model_front
+        result = front.result("predict", text="two words")
+        self.assertEqual(result.value, "two words")
+        self.assertEqual(result.context, {"prompt_tokens": 2, "runs": 1, "completion_tokens": 1,
+                                          "cost": {"unit": "eur", "amount": 0.5}})
+        self.assertEqual(front.predict("as ever"), "as ever")
+        self.assertEqual(str(inspect.signature(front.predict)), "(text: 'str') -> 'str'")
+
+    def test_one_calls_is_none_of_the_next(self):
+        front = self.model_front
+        front.predict("a b c")
+        result = front.result("silent", "ab")
+        self.assertEqual((result.value, result.context), (("ab", 2), {}))
+
+    def test_a_result_that_was_too_large_at_first_keeps_its_own(self):
+        result = self.model_front.result("large", 300_000)
+        self.assertEqual((result.value.size, result.context), (300_000, {"runs": 1}))
+        self.assertEqual(self.model_front.result("large", 300_000).context, {"runs": 2})
+
+    def test_each_result_of_a_stream_has_what_was_told_by_then(self):
+        results = list(self.model_front.result("generate", "a b c"))
+        self.assertEqual([(r.value, r.context) for r in results],
+                         [("a", {}), ("b", {"tokens": 2}), ("c", {"tokens": 3})])
+        self.assertEqual(list(self.model_front.generate("a b")), ["a", "b"])
+
+    def test_with_tensors(self):
+        text = np.frombuffer(b"in bytes", np.uint8)
+        tensors = self.model_front.call_tensors({"text": text}, method="predict")
+        self.assertEqual(list(tensors), ["output"])
+        self.assertEqual(tensors.context["prompt_tokens"], 2)
+
+    def test_what_json_cannot_say_is_an_error_of_the_model(self):
+        with self.assertRaisesRegex(baton.Error, "takes what JSON can say, not object"):
+            self.model_front.tells_nonsense()
+
+    def test_from_asyncio(self):
+        async def job():
+            async with baton.aio.attach("telling") as front:
+                self.assertEqual((await front.result("predict", "a b")).context["prompt_tokens"], 2)
+                contexts = [r.context async for r in front.result("generate", "a b")]
+                self.assertEqual(contexts, [{}, {"tokens": 2}])
+
+        asyncio.run(job())
+
+
 class Unary(served.ServedCase):
     def setUp(self):
         super().setUp()
