@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import types
 from typing import Any, Callable, Deque, Dict, Generator, Generic, Mapping, Optional, Set, TypeVar
 
 from . import _front
+from ._base import FrontBase
 from .errors import Error, FailedPrecondition, ResourceExhausted
 from .front import _FULL
 from .front import Front as _BlockingFront
@@ -174,7 +174,7 @@ async def _feed(front: "Front", stream: _front.Stream, items: Any) -> None:
     front._wake_streams()
 
 
-class Front:
+class Front(FrontBase[Method]):
     """As `baton.Front`, for one event loop: `await front.predict(text="x")`.
 
     Made by `attach` or `launch`. Belongs to the event loop that it was made in, and to that one's thread.
@@ -193,31 +193,9 @@ class Front:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._unread: Optional[asyncio.TimerHandle] = None
         self._closed = False
-        self._methods = {name: Method(self, method) for name, method in front.methods.items()}
-        for name, method in self._methods.items():
-            if not hasattr(type(self), name) and name not in self.__dict__:
-                self.__dict__[name] = method
+        self._session = front._session
+        self._offer({name: Method(self, method) for name, method in front.methods.items()})
         self._loop.add_reader(queue.fileno(), self._on_event)
-
-    @property
-    def name(self) -> str:
-        """The server's name."""
-        return self._blocking.name
-
-    @property
-    def generation(self) -> int:
-        """The generation of the worker that serves, or that served last."""
-        return self._blocking.generation
-
-    @property
-    def state(self) -> str:
-        """"SERVING", "STAGING", ...; "GONE" when the server has ended or this front was closed."""
-        return self._blocking.state
-
-    @property
-    def methods(self) -> Mapping[str, Method]:
-        """The model's methods by name."""
-        return types.MappingProxyType(self._methods)
 
     def call(
         self,
@@ -274,10 +252,6 @@ class Front:
         self._futures.clear()
         self._wake_streams()
         await self._loop.run_in_executor(None, self._blocking.close)
-
-    def __getattr__(self, name: str) -> Any:
-        methods = self.__dict__.get("_methods", {})
-        raise AttributeError(f"this model has no method {name!r}; it has: {', '.join(methods)}")
 
     def __repr__(self) -> str:
         return f"<aio.Front of {self.name!r}: {', '.join(self._methods)}>"
@@ -343,7 +317,7 @@ class Front:
 
     async def _replace_queue(self) -> None:
         full = self._queue
-        opened = await self._loop.run_in_executor(None, self._blocking._session.open_queue)
+        opened = await self._loop.run_in_executor(None, self._session.open_queue)
         if self._queue is not full or self._closed:
             return  # another task was faster
         self._loop.remove_reader(full.fileno())

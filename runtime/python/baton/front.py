@@ -15,11 +15,11 @@ import atexit
 import collections
 import json
 import os
-import types
 import weakref
 from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import _front
+from ._base import FrontBase
 from ._results import Result, Tensors
 from .errors import Error, InvalidArgument, ResourceExhausted
 from .server import ModelServer
@@ -56,7 +56,7 @@ class LoanedRequest:
         return tensors
 
 
-class Front:
+class Front(FrontBase[_front.Method]):
     """A connection to a server, and the methods of its model as attributes.
 
     `front.predict(text="x")` calls the model's method `predict`; `front.methods["predict"]` is the same
@@ -74,10 +74,7 @@ class Front:
         """Use `attach` or `launch`."""
         self._session = session
         self._server = server
-        self._methods: Dict[str, _front.Method] = {m.__name__: m for m in session.methods()}
-        for name, method in self._methods.items():
-            if not hasattr(type(self), name) and name not in self.__dict__:
-                self.__dict__[name] = method
+        self._offer({method.__name__: method for method in session.methods()})
         _open.add(self)
 
     @classmethod
@@ -160,26 +157,6 @@ class Front:
             raise
         front._server = server
         return front
-
-    @property
-    def name(self) -> str:
-        """The server's name."""
-        return self._session.name
-
-    @property
-    def generation(self) -> int:
-        """The generation of the worker that serves, or that served last."""
-        return self._session.generation
-
-    @property
-    def state(self) -> str:
-        """"SERVING", "STAGING", ...; "GONE" when the server has ended or this front was closed."""
-        return self._session.state
-
-    @property
-    def methods(self) -> Mapping[str, _front.Method]:
-        """The model's methods by name."""
-        return types.MappingProxyType(self._methods)
 
     def call(
         self,
@@ -308,11 +285,6 @@ class Front:
     def __exit__(self, *_: object) -> None:
         """Closes it."""
         self.close()
-
-    def __getattr__(self, name: str) -> Any:
-        # Methods that there are were found before.
-        methods = self.__dict__.get("_methods", {})
-        raise AttributeError(f"this model has no method {name!r}; it has: {', '.join(methods)}")
 
     def __repr__(self) -> str:
         return f"<Front of {self.name!r}: {', '.join(self._methods)}>"

@@ -11,7 +11,7 @@ from baton import _front
 
 PACKAGE = os.path.dirname(baton.__file__)
 # What a user of the front meets. The models' side has its own tests.
-MODULES = ["baton.aio", "baton.errors", "baton.front", "baton.server"]
+MODULES = ["baton._base", "baton.aio", "baton.errors", "baton.front", "baton.server"]
 
 
 def stub_of(name):
