@@ -1,6 +1,5 @@
 #include "runtime/worker/command_queue.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "ipc/eventfd.h"
@@ -18,14 +17,8 @@ void CommandQueue::Push(Command command) {
     const std::lock_guard lock(mutex_);
     commands_.push_back(std::move(command));
     pending_.store(true, std::memory_order_relaxed);
-    pushed_.store(pushed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   ipc::SignalEventFd(event_.get());
-}
-
-bool CommandQueue::Has(absl::FunctionRef<bool(const Command&)> so) const {
-  const std::lock_guard lock(mutex_);
-  return std::any_of(commands_.begin(), commands_.end(), so);
 }
 
 std::vector<Command> CommandQueue::TakeAll() {

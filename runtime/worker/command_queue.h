@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 
 #include "ipc/unique_fd.h"
@@ -48,11 +47,6 @@ class CommandQueue {
   // command seen one turn later is no harm; a sleeper is woken by event_fd().
   bool pending() const { return pending_.load(std::memory_order_relaxed); }
 
-  // How often something was pushed; another number than before: look at Has.
-  uint64_t pushed() const { return pushed_.load(std::memory_order_relaxed); }
-  // Whether one that was pushed and not taken is so. Locks.
-  bool Has(absl::FunctionRef<bool(const Command&)> so) const;
-
   // In the order in which they were pushed.
   std::vector<Command> TakeAll();
 
@@ -65,8 +59,7 @@ class CommandQueue {
   const ipc::UniqueFd event_;
   // Alone on its line: written seldom, read all the time.
   alignas(128) std::atomic<bool> pending_{false};
-  std::atomic<uint64_t> pushed_{0};
-  alignas(128) mutable std::mutex mutex_;
+  alignas(128) std::mutex mutex_;
   std::vector<Command> commands_;  // guarded by mutex_
 };
 

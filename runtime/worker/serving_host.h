@@ -16,6 +16,7 @@ class ServingHost {
 
   // Serving thread, from within a model's call: waits until `wanted()` holds, and
   // goes on saying that this worker lives. May return for nothing: look again.
+  // Commands are applied meanwhile: other channels come and go, this one stays.
   // ABORTED when the worker must end, CANCELLED when the channel has to go.
   // `wanted` looks at memory that the front writes before it wakes the worker
   // (SYNC: worker_sleeps); it is called often.

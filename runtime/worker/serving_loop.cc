@@ -37,6 +37,7 @@ void ServingLoop::Run(loader::Model& model) {
   max_streams_ = std::max<size_t>(model.max_streams(), 1);
   for (;;) {
     if (commands_.pending()) ApplyCommands();
+    if (removals_ > 0) DropRemoved();
     switch (state_) {
       case State::kExiting:
         for (Channel& channel : channels_) {
@@ -51,9 +52,10 @@ void ServingLoop::Run(loader::Model& model) {
         sleep_.SleepForCommand(/*timeout_ms=*/-1);
         break;
       case State::kHeld:
+        // Also what came while a call waited for its caller.
+        AnswerHold();
         if (active_streams > 0) {
           if (!StepStreams()) Wait();
-          AnswerHold();
           break;
         }
         sleep_.SleepForCommand(heartbeat_ms_);
@@ -68,6 +70,7 @@ void ServingLoop::ApplyCommands() {
 }
 
 void ServingLoop::Apply(Command& command) {
+  ++applied_;
   switch (command.kind) {
     case Command::Kind::kAdmit:
       admission_ = std::move(command);
@@ -76,7 +79,8 @@ void ServingLoop::Apply(Command& command) {
       if (state_ != State::kExiting) Serve();
       break;
     case Command::Kind::kHold:
-      // Requests run on this thread, so none is in flight here; but streams may be.
+      // Requests run on this thread: in flight may be streams, and the call that this comes
+      // in the middle of.
       if (state_ == State::kServing) state_ = State::kHeld;
       hold_call_ = command.call;
       AnswerHold();
@@ -100,7 +104,7 @@ void ServingLoop::Apply(Command& command) {
 }
 
 void ServingLoop::AnswerHold() {
-  if (!hold_call_ || active_streams > 0) return;
+  if (!hold_call_ || active_streams > 0 || awaiting_) return;
   const uint64_t call = *std::exchange(hold_call_, std::nullopt);
   if (!BATON_FAIL_POINT("worker.hold")) replies_.Held(call);
 }
@@ -133,23 +137,45 @@ void ServingLoop::BeginChannels() {
 }
 
 void ServingLoop::Remove(const Command& command) {
-  std::erase_if(channels_, [&](const Channel& channel) {
+  const auto found = std::find_if(channels_.begin(), channels_.end(), [&](const Channel& channel) {
     return channel.server->channel() == command.channel;
   });
+  if (found != channels_.end() && awaiting_ == command.channel) {
+    // Its own call is what this comes in the middle of, which ends by it.
+    if (!found->removal) ++removals_;
+    found->removal = command.call;
+    return;
+  }
+  if (found != channels_.end()) channels_.erase(found);
   // Also when it was not there: it may have been dropped before.
   replies_.ChannelRemoved(command.call, command.channel);
 }
 
+void ServingLoop::DropRemoved() {
+  for (size_t i = channels_.size(); i > 0; --i) {
+    const Channel& channel = channels_[i - 1];
+    if (!channel.removal) continue;
+    const uint64_t call = *channel.removal;
+    const uint64_t number = channel.server->channel();
+    channels_.erase(channels_.begin() + static_cast<ptrdiff_t>(i - 1));
+    --removals_;
+    replies_.ChannelRemoved(call, number);
+  }
+}
+
 bool ServingLoop::ServeTurn(loader::Model& model) {
   bool served = false;
+  // A call that waits for its caller has commands applied, which may be a hold, or the end of
+  // channels: whatever was known of them is looked at again then.
+  const uint64_t applied = applied_;
   for (size_t turn = channels_.size(); turn > 0; --turn) {
-    if (commands_.pending()) return true;
+    if (commands_.pending() || applied_ != applied) return true;
     if (next_ >= channels_.size()) next_ = 0;
     ChannelServer& server = *channels_[next_++].server;
     if (active_streams > 0) {
       served |= server.StepStreams(page_);
-      // A step may have waited for its caller for long.
-      if (commands_.pending()) return true;
+      // A step may have taken long, or waited.
+      if (commands_.pending() || applied_ != applied) return true;
       if (!HasRoom()) continue;
     }
     served |= server.ServeOne(model, page_);
@@ -159,7 +185,8 @@ bool ServingLoop::ServeTurn(loader::Model& model) {
 
 bool ServingLoop::StepStreams() {
   bool stepped = false;
-  for (Channel& channel : channels_) stepped |= channel.server->StepStreams(page_);
+  // By number: a step that waits may have channels added and removed.
+  for (size_t i = 0; i < channels_.size(); ++i) stepped |= channels_[i].server->StepStreams(page_);
   return stepped;
 }
 
@@ -173,31 +200,37 @@ bool ServingLoop::Wanted() const {
 }
 
 absl::Status ServingLoop::Await(uint64_t channel, absl::FunctionRef<bool()> wanted) {
-  // Commands wait until the model's call is over, but for those that end it.
-  const uint64_t pushed = commands_.pushed();
-  if (commands_.pending()) {
-    if (commands_.Has(
-            [](const Command& command) { return command.kind == Command::Kind::kExit; })) {
-      return absl::AbortedError("the worker has to end; the stream may have had effects");
-    }
-    if (commands_.Has([&](const Command& command) {
-          return command.kind == Command::Kind::kRemoveChannel && command.channel == channel;
-        })) {
-      return absl::CancelledError("the stream's caller has gone");
-    }
-  }
-  const auto look = [&] { return wanted() || commands_.pushed() != pushed; };
+  awaiting_ = channel;
+  if (commands_.pending()) ApplyCommands();
+  absl::Status going = CheckGoing(channel);
+  if (going.ok()) WaitFor(wanted);
+  awaiting_.reset();
+  return going;
+}
+
+void ServingLoop::WaitFor(absl::FunctionRef<bool()> wanted) {
+  const auto look = [&] { return wanted() || commands_.pending(); };
   const int64_t start = ipc::MonotonicNs();
   Heartbeat(start);
   const ipc::SpinOutcome spun = ipc::SpinUntil(look, start, spin_.budget_ns());
   if (spun.came) {
     spin_.Observe(spun.waited_ns, /*slept=*/false);
-    return absl::OkStatus();
+    return;
   }
   sleep_.Sleep(look, heartbeat_ms_);
   const int64_t now = ipc::MonotonicNs();
   Heartbeat(now);
   spin_.Observe(now - start, /*slept=*/true);
+}
+
+absl::Status ServingLoop::CheckGoing(uint64_t channel) const {
+  if (state_ == State::kExiting) {
+    return absl::AbortedError("the worker has to end; the stream may have had effects");
+  }
+  const bool removed = std::any_of(channels_.begin(), channels_.end(), [&](const Channel& c) {
+    return c.removal && c.server->channel() == channel;
+  });
+  if (removed) return absl::CancelledError("the stream's caller has gone");
   return absl::OkStatus();
 }
 

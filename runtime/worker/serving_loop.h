@@ -9,7 +9,7 @@
 //    first `serve`: until then the worker before owns them.
 // 2. No lock and no syscall while requests keep coming.
 // 3. One request of each channel a turn, and one response of each stream; commands
-//    are looked at before each.
+//    are looked at before each, and while a stream waits for its caller's item.
 // 4. The doorbell is drained only by a worker that serves.
 #ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 #define BATON_RUNTIME_WORKER_SERVING_LOOP_H_
@@ -77,12 +77,15 @@ class ServingLoop : public ServingHost {
   struct Channel {
     std::unique_ptr<ChannelServer> server;
     bool begun = false;
+    std::optional<uint64_t> removal = {};  // the call that asked for it; goes when it can
   };
 
   void ApplyCommands();
   void Apply(Command& command);
   void Serve();
   void Remove(const Command& command);
+  // Drops the channels that are to go and that no call is inside of any more.
+  void DropRemoved();
   // Begins the channels that have not begun; drops those that cannot.
   void BeginChannels();
 
@@ -95,6 +98,10 @@ class ServingLoop : public ServingHost {
   bool HasRoom() const { return active_streams < max_streams_; }
   // Waits for a request or a command.
   void Wait();
+  // Waits for that or a command, for as long as a heartbeat may take.
+  void WaitFor(absl::FunctionRef<bool()> wanted);
+  // Whether a call of this channel may go on waiting for its caller.
+  absl::Status CheckGoing(uint64_t channel) const;
   bool Wanted() const;
   void Heartbeat(int64_t now_ns);
 
@@ -110,6 +117,9 @@ class ServingLoop : public ServingHost {
   State state_ = State::kStandby;
   std::optional<Command> admission_;
   std::optional<uint64_t> hold_call_;  // `hold`, not answered yet
+  std::optional<uint64_t> awaiting_;   // the channel whose call waits in Await
+  uint64_t applied_ = 0;               // commands
+  size_t removals_ = 0;                // channels that are to go
   size_t max_streams_ = 1;
   std::vector<Channel> channels_;
   size_t next_ = 0;  // whose turn it is

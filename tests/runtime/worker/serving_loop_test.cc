@@ -64,6 +64,7 @@ class Story {
 struct FakeRing {
   std::atomic<int> waiting{0};
   std::atomic<int> served{0};
+  std::atomic<int> items{0};  // for calls that wait for them
 };
 
 class FakeChannel final : public ChannelServer {
@@ -94,6 +95,38 @@ class FakeChannel final : public ChannelServer {
   Story& story_;
   const absl::Status begin_;
   bool begun_ = false;
+};
+
+// Its requests are calls that wait for an item of their caller's.
+class AwaitingChannel final : public ChannelServer {
+ public:
+  AwaitingChannel(uint64_t number, FakeRing& ring, Story& story)
+      : number_(number), ring_(ring), story_(story) {}
+  ~AwaitingChannel() override { story_.Add("gone " + std::to_string(number_)); }
+
+  uint64_t channel() const override { return number_; }
+  absl::Status Begin(uint64_t) override { return absl::OkStatus(); }
+  void Join(ServingHost& host) override { host_ = &host; }
+  void UseDevice(const ChannelDevice&) override {}
+  bool HasWork() const override { return ring_.waiting.load() > 0; }
+  bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
+    if (!HasWork()) return false;
+    ring_.waiting.fetch_sub(1);
+    story_.Add("waits " + std::to_string(number_));
+    const auto there = [this] { return ring_.items.load() > 0; };
+    absl::Status status;
+    while (status.ok() && !there()) status = host_->Await(number_, there);
+    story_.Add("ended " + std::string(absl::StatusCodeToString(status.code())));
+    ring_.items.store(0);
+    ring_.served.fetch_add(1);
+    return true;
+  }
+
+ private:
+  const uint64_t number_;
+  FakeRing& ring_;
+  Story& story_;
+  ServingHost* host_ = nullptr;
 };
 
 class ServingLoopTest : public testing::Test, public ServingReplies {
@@ -133,8 +166,29 @@ class ServingLoopTest : public testing::Test, public ServingReplies {
     command.server = std::make_unique<FakeChannel>(number, ring, story_, std::move(begin));
     commands_->Push(std::move(command));
   }
+  void AddAwaitingChannel(uint64_t number, FakeRing& ring) {
+    Command command{.kind = Command::Kind::kAddChannel};
+    command.server = std::make_unique<AwaitingChannel>(number, ring, story_);
+    commands_->Push(std::move(command));
+  }
+  void Remove(uint64_t number, uint64_t call) {
+    commands_->Push({.kind = Command::Kind::kRemoveChannel, .call = call, .channel = number});
+  }
+  // Admitted, serving, and in a call of channel 1 that waits for its caller.
+  void StartWaiting(FakeRing& ring) {
+    Start();
+    AddAwaitingChannel(1, ring);
+    Admit();
+    Say(Command::Kind::kServe);
+    Submit(ring);
+    story_.WaitFor("waits 1");
+  }
   void Submit(FakeRing& ring) {
     ring.waiting.fetch_add(1);
+    ipc::WakeWorkerIfSleeping(page_.sleeping, doorbell_.get());
+  }
+  void GiveItem(FakeRing& ring) {
+    ring.items.store(1);
     ipc::WakeWorkerIfSleeping(page_.sleeping, doorbell_.get());
   }
   void WaitUntil(const std::function<bool()>& holds) {
@@ -282,6 +336,95 @@ TEST_F(ServingLoopTest, AChannelThatCannotBeginIsDroppedAlone) {
   EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "begin 1 g7", "gone 1", "refused 1",
                                           "begin 2 g7", "served 2"));
   EXPECT_EQ(bad.waiting, 1);
+}
+
+TEST_F(ServingLoopTest, ChannelsComeAndGoWhileACallWaitsForItsCaller) {
+  FakeRing& waits = NewRing();
+  FakeRing& other = NewRing();
+  StartWaiting(waits);
+  AddChannel(2, other);
+  AddChannel(3, other, absl::DataLossError("impossible position"));
+  story_.WaitFor("refused 3");
+  Remove(2, 5);
+  story_.WaitFor("removed 2 #5");
+  Remove(9, 6);  // which is not there
+  story_.WaitFor("removed 9 #6");
+  EXPECT_EQ(waits.served, 0);
+  GiveItem(waits);
+  story_.WaitFor("ended OK");
+  EXPECT_THAT(story_.lines(),
+              ElementsAre("admitted 5", "waits 1", "begin 2 g7", "begin 3 g7", "gone 3",
+                          "refused 3", "gone 2", "removed 2 #5", "removed 9 #6", "ended OK"));
+}
+
+// All channels are in a row of which the one that waits is in the middle.
+TEST_F(ServingLoopTest, TheOthersAreServedAfterACallInWhichChannelsWent) {
+  FakeRing& waits = NewRing();
+  FakeRing& gone = NewRing();
+  FakeRing& stays = NewRing();
+  Start();
+  AddChannel(2, gone);
+  AddAwaitingChannel(1, waits);
+  AddChannel(3, stays);
+  Admit();
+  Say(Command::Kind::kServe);
+  Submit(waits);
+  story_.WaitFor("waits 1");
+  Submit(stays);
+  Remove(2, 5);
+  story_.WaitFor("removed 2 #5");
+  EXPECT_EQ(stays.served, 0);
+  GiveItem(waits);
+  story_.WaitFor("served 3");
+}
+
+TEST_F(ServingLoopTest, AHoldIsNotedWhileACallWaitsAndAnsweredOnceItHasEnded) {
+  FakeRing& waits = NewRing();
+  StartWaiting(waits);
+  Submit(waits);  // one more, which the hold is to keep in the ring
+  Say(Command::Kind::kHold, 11);
+  Remove(9, 6);
+  story_.WaitFor("removed 9 #6");
+  GiveItem(waits);
+  story_.WaitFor("held #11");
+  EXPECT_THAT(story_.lines(),
+              ElementsAre("admitted 5", "waits 1", "removed 9 #6", "ended OK", "held #11"));
+  EXPECT_EQ(waits.waiting, 1);
+}
+
+TEST_F(ServingLoopTest, AHoldThatIsCalledOffWhileACallWaitsIsNotAnswered) {
+  FakeRing& waits = NewRing();
+  StartWaiting(waits);
+  Say(Command::Kind::kHold, 11);
+  Say(Command::Kind::kServe);
+  Remove(9, 6);
+  story_.WaitFor("removed 9 #6");
+  GiveItem(waits);
+  story_.WaitFor("ended OK");
+  Submit(waits);
+  WaitUntil([&] { return waits.waiting == 0; });
+  GiveItem(waits);
+  WaitUntil([&] { return waits.served == 2; });
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "waits 1", "removed 9 #6", "ended OK",
+                                          "waits 1", "ended OK"));
+}
+
+TEST_F(ServingLoopTest, TheRemovalOfItsOwnChannelEndsACallThatWaits) {
+  FakeRing& waits = NewRing();
+  StartWaiting(waits);
+  Remove(1, 5);
+  Say(Command::Kind::kHold, 11);  // answered behind it
+  story_.WaitFor("held #11");
+  EXPECT_THAT(story_.lines(), ElementsAre("admitted 5", "waits 1", "ended CANCELLED", "gone 1",
+                                          "removed 1 #5", "held #11"));
+}
+
+TEST_F(ServingLoopTest, AnExitEndsACallThatWaits) {
+  FakeRing& waits = NewRing();
+  StartWaiting(waits);
+  Exit();
+  EXPECT_THAT(story_.lines(),
+              ElementsAre("admitted 5", "waits 1", "ended ABORTED", "end", "gone 1"));
 }
 
 TEST_F(ServingLoopTest, ExitsBeforeAdmission) {
