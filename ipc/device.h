@@ -9,7 +9,7 @@
 //   supervisor  ArenaWitness      confirms with the kernel that it is gone
 //
 // Thread safety: none of these classes locks; each object belongs to one
-// thread at a time.
+// thread at a time, but for Device::MakeCurrent.
 #ifndef BATON_IPC_DEVICE_H_
 #define BATON_IPC_DEVICE_H_
 
@@ -82,6 +82,9 @@ class Device {
   virtual absl::Status CopyFromDevice(std::span<std::byte> to, uint64_t from_address) = 0;
   // The large copies are over: whatever was set aside for them may go.
   virtual void UploadDone() {}
+  // Any thread: lets this one work with the device as frameworks do that do not ask
+  // which context is theirs. For each thread that runs a model's code.
+  virtual absl::Status MakeCurrent() const { return absl::OkStatus(); }
   // Lets later copies from and (where `writable`) to this memory go without a
   // bounce. nullptr where the device has no use for that. Cost on a GPU: about
   // 0.1 s a GiB.

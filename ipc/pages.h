@@ -69,14 +69,16 @@ struct WorkerPage {
   alignas(128) std::atomic<uint32_t> sleeping;
 
   alignas(128) std::atomic<uint64_t> generation;
-  std::atomic<int64_t> heartbeat_ns;   // CLOCK_MONOTONIC, from inside the serving loop
-  std::atomic<int64_t> busy_since_ns;  // when the running request began; 0: none runs
-  std::atomic<uint64_t> taken;         // requests taken, over all generations
-  std::atomic<uint64_t> completed;     // answered OK
-  std::atomic<uint64_t> failed;        // answered with an error
-  std::atomic<uint64_t> expired;       // dropped, deadline passed or cancelled
-  // By when the running request was to be answered (as its front says), stored
-  // before busy_since_ns; 0: by no time. Stale while none runs.
+  std::atomic<int64_t> heartbeat_ns;  // CLOCK_MONOTONIC, from inside the serving loop
+  // When the running request began, the oldest of several; 0: none runs. A stream that
+  // waits for its caller's item does not run.
+  std::atomic<int64_t> busy_since_ns;
+  std::atomic<uint64_t> taken;      // requests taken, over all generations
+  std::atomic<uint64_t> completed;  // answered OK
+  std::atomic<uint64_t> failed;     // answered with an error
+  std::atomic<uint64_t> expired;    // dropped, deadline passed or cancelled
+  // By when the running request was to be answered (as its front says), the earliest
+  // of several, stored before busy_since_ns; 0: by no time. Stale while none runs.
   std::atomic<int64_t> busy_deadline_ns;
 };
 

@@ -7,8 +7,11 @@
 //   uploaded  Upload() has put what it needs on the device
 //   cleaned   Cleanup() has run; only the destructor may follow
 //
-// Thread safety: calls come from one thread at a time (the worker's serving
-// thread), Stage and Upload included; those of its streams, too.
+// Thread safety: calls come from one thread at a time, Stage and Upload included;
+// those of its streams, too. That is always the worker's serving thread where
+// max_streams() is 1. Where it is more, a stream may have a thread of its own, and
+// while it waits in ItemSource::Next others call: as it says at max_streams() and
+// concurrent_calls().
 #ifndef BATON_LOADER_MODEL_H_
 #define BATON_LOADER_MODEL_H_
 
@@ -83,8 +86,8 @@ class CallContext {
 class ItemSource {
  public:
   virtual ~ItemSource() = default;
-  // Waits for the next item: the streamed inputs, in the signature's order,
-  // valid until the next call or the stream's end. nullopt when there are no
+  // On the thread that called the model. Waits for the next item: the streamed inputs, in the
+  // signature's order, valid until the next call or the stream's end. nullopt when there are no
   // more. CANCELLED, DEADLINE_EXCEEDED or ABORTED when the caller has gone, its
   // time is over or the worker must end: end the stream with that status.
   virtual absl::StatusOr<std::optional<std::span<const TensorView>>> Next() = 0;
@@ -145,9 +148,19 @@ class Model {
   // the first call would otherwise pay for. Not where a call has effects.
   virtual bool may_warm_up() const { return true; }
 
-  // Streams that may be under way at once; while so many are, no request is
-  // started either. With 1 a call never meets another one half done.
+  // Calls that may be under way at once, streams or, on threads of their own, others;
+  // while so many are, none is started. With 1 a call never meets another one half
+  // done. With more, a method that streams its inputs has its StartStream, all its
+  // Nexts and its stream's end called on one thread, and while it waits for an item
+  // other calls come, on other threads. Constant once staged.
   virtual size_t max_streams() const { return 1; }
+
+  // With max_streams() > 1: whether RunMethod, StartStream and the functions of
+  // different streams may be called at the same time, from as many threads. Each call
+  // has one thread from its beginning to its end; a thread has another call then, and
+  // ends before Cleanup. Calls are started in the order in which they came, and may
+  // end in another. Constant once staged.
+  virtual bool concurrent_calls() const { return false; }
 
   // Whether Run also takes inputs that lie on the model's GPU: `bytes` empty,
   // `device_address` set, in its context. Where not, they are copied to the host

@@ -1,7 +1,7 @@
 // The device `cuda:N` as its owner, a worker, has it.
 //
 // Thread safety: one thread at a time (the serving thread), which the context
-// is made current to by Open.
+// is made current to by Open; to others by MakeCurrent, which any may call.
 #ifndef BATON_IPC_CUDA_CUDA_DEVICE_H_
 #define BATON_IPC_CUDA_CUDA_DEVICE_H_
 
@@ -45,6 +45,8 @@ class CudaDevice final : public Device {
   void UploadDone() override { ring_.reset(); }
   absl::StatusOr<std::unique_ptr<HostRegistration>> RegisterHostMemory(
       std::span<const std::byte> memory, bool writable) override;
+
+  absl::Status MakeCurrent() const override { return context_->MakeCurrent(); }
 
   const std::shared_ptr<const CudaContext>& context() const { return context_; }
   // Work of the model is ordered on this one.

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <exception>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -24,6 +24,7 @@
 #include "runtime/worker/known_requests.h"
 #include "runtime/worker/page_counter.h"
 #include "runtime/worker/response_writer.h"
+#include "runtime/worker/served_call.h"
 #include "runtime/worker/served_methods.h"
 #include "runtime/worker/served_stream.h"
 #include "spdlog/spdlog.h"
@@ -50,24 +51,32 @@ class ChannelServerImpl final : public ChannelServer {
   void UseDevice(const ChannelDevice& device) override;
   void Join(ServingHost& host) override;
   void ReleaseInputs() override;
-  bool StepStreams(ipc::WorkerPage& page) override;
-  bool StreamsHaveWork() const override;
-  void EndStreams(const absl::Status& why, ipc::WorkerPage& page) override;
+  bool StepCalls(ipc::WorkerPage& page) override;
+  bool CallsHaveWork() const override;
+  void EndCalls(const absl::Status& why, ipc::WorkerPage& page) override;
+  bool on_threads() const override;
 
  private:
   absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
-  Answer Execute(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
-                 loader::CallContext& call, int64_t now);
-  absl::Status ShowInputs(KnownRequest& request, std::span<const std::byte> block,
-                          const DeviceInputs::Block& there, const loader::Model& model);
-  Answer Run(const KnownRequest& request, ServedMethod& method, std::span<std::byte> response,
-             const ResponseWriter::DeviceBlock& device, loader::Model& model,
-             loader::CallContext& call);
+  // nullopt: it is under way.
+  std::optional<Answer> Execute(const SubmissionEntry& entry, uint64_t sequence,
+                                loader::Model& model, KeptInputs::Call& call, ipc::WorkerPage& page,
+                                int64_t now);
+  Answer Run(KnownRequest& request, ServedMethod& method, const RequestPlace& place,
+             loader::Model& model, loader::CallContext& call, ipc::WorkerPage& page, int64_t now);
+  std::optional<Answer> RunOnThread(KnownRequest& request, ServedMethod& method,
+                                    const RequestPlace& place, CallThreads& threads,
+                                    loader::Model& model, ipc::WorkerPage& page);
+  void Publish(const CompletionWriter::Completion& completion, const Answer& answer,
+               ipc::WorkerPage& page);
   std::optional<Answer> StartStream(const SubmissionEntry& entry, uint64_t sequence,
                                     loader::Model& model, ipc::WorkerPage& page, int64_t now);
   absl::StatusOr<std::span<const std::byte>> Admit(const SubmissionEntry& entry, uint64_t sequence,
                                                    int64_t now, bool* dropped);
+  // Where a call of `method` runs; nullptr: here.
+  CallThreads* ThreadsFor(const ServedMethod& method) const;
+  bool AnswerCalls(ipc::WorkerPage& page);
   void ForgetEndedStreams();
 
   const uint64_t channel_;
@@ -77,6 +86,7 @@ class ChannelServerImpl final : public ChannelServer {
   ChannelDevice device_;
   std::unique_ptr<ipc::HostRegistration> registrations_[2];
   ServingHost* host_ = nullptr;
+  RunningCalls alone_;  // where nobody has joined it
 
   bool begun_ = false;
   ipc::RingConsumer<SubmissionEntry> submissions_;
@@ -85,6 +95,7 @@ class ChannelServerImpl final : public ChannelServer {
   KnownRequests known_;
   KeptInputs kept_;
   std::vector<std::unique_ptr<ServedStream>> streams_;
+  std::vector<std::unique_ptr<ServedCall>> calls_;  // on threads of their own
   uint64_t cancellations_seen_ = 0;
   uint64_t check_cancelled_until_ = 0;
   bool check_cancelled_ = false;
@@ -175,37 +186,33 @@ bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
   const SubmissionEntry& entry = *taken.operator->();
   Bump(page.taken);
   const int64_t start = ipc::MonotonicNs();
-  // Relaxed: who reads one without the other judges by a request that has just begun or ended.
-  page.busy_deadline_ns.store(entry.deadline_ns, std::memory_order_relaxed);
-  page.busy_since_ns.store(start, std::memory_order_relaxed);
-
   const bool is_stream = entry.kind == static_cast<uint16_t>(ipc::RequestKind::kStream);
   KeptInputs::Call call(kept_, entry.request_id);
-  std::optional<Answer> answer;
-  if (is_stream) {
-    answer = StartStream(entry, sequence, model, page, start);
-  } else {
-    answer = Execute(entry, sequence, model, call, start);
-  }
-
+  const std::optional<Answer> answer = is_stream
+                                           ? StartStream(entry, sequence, model, page, start)
+                                           : Execute(entry, sequence, model, call, page, start);
   const int64_t end = ipc::MonotonicNs();
   if (answer) {
-    BATON_CRASH_POINT("worker.answer_written");
     std::span<std::byte> text =
         memory_.ResponseBlock(entry.response_granule, entry.response_granules);
     if (is_stream) text = text.subspan(std::min(text.size(), sizeof(ipc::StreamProgress)));
-    completions_.Publish({.request_id = entry.request_id,
-                          .text = text,
-                          .service_ns = static_cast<uint64_t>(std::max<int64_t>(end - start, 0)),
-                          .more = call.Answered()},
-                         *answer);
-    BATON_CRASH_POINT("worker.completion_published");
-    memory_.WakeFront();
-    Bump(answer->dropped ? page.expired : answer->status.ok() ? page.completed : page.failed);
+    Publish({.request_id = entry.request_id,
+             .text = text,
+             .service_ns = static_cast<uint64_t>(std::max<int64_t>(end - start, 0)),
+             .more = call.Answered()},
+            *answer, page);
   }
-  page.busy_since_ns.store(0, std::memory_order_relaxed);
   page.heartbeat_ns.store(end, std::memory_order_relaxed);
   return true;
+}
+
+void ChannelServerImpl::Publish(const CompletionWriter::Completion& completion,
+                                const Answer& answer, ipc::WorkerPage& page) {
+  BATON_CRASH_POINT("worker.answer_written");
+  completions_.Publish(completion, answer);
+  BATON_CRASH_POINT("worker.completion_published");
+  memory_.WakeFront();
+  Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
 }
 
 // Where the results go on the device; nowhere when the entry names nothing.
@@ -267,8 +274,9 @@ absl::StatusOr<std::span<const std::byte>> ChannelServerImpl::Admit(const Submis
   return *block;
 }
 
-Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
-                                  loader::Model& model, loader::CallContext& call, int64_t now) {
+std::optional<Answer> ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
+                                                 loader::Model& model, KeptInputs::Call& call,
+                                                 ipc::WorkerPage& page, int64_t now) {
   bool dropped = false;
   const absl::StatusOr<std::span<const std::byte>> block = Admit(entry, sequence, now, &dropped);
   if (!block.ok()) {
@@ -295,61 +303,79 @@ Answer ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequenc
   if (!request.ok()) return Answer::Refusal(request.status());
   const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
   if (!device.ok()) return Answer::Refusal(device.status());
-  if (absl::Status shown = ShowInputs(**request, *block, *inputs, model); !shown.ok()) {
-    return Answer::Refusal(std::move(shown));
+  const RequestPlace place{
+      .request_id = entry.request_id,
+      .deadline_ns = entry.deadline_ns,
+      .block = *block,
+      .response = memory_.ResponseBlock(entry.response_granule, entry.response_granules),
+      .device_inputs = *inputs,
+      .device_results = *device};
+  if (CallThreads* const threads = ThreadsFor(*method)) {
+    return RunOnThread(**request, *method, place, *threads, model, page);
   }
   // What lies on the device may have been copied to a buffer that the next request gets.
   loader::CallContext keeps_nothing;
-  return Run(**request, *method,
-             memory_.ResponseBlock(entry.response_granule, entry.response_granules), *device, model,
-             inputs->bytes > 0 ? keeps_nothing : call);
+  return Run(**request, *method, place, model, inputs->bytes > 0 ? keeps_nothing : call, page, now);
 }
 
-// Says where the inputs of this block are.
-absl::Status ChannelServerImpl::ShowInputs(KnownRequest& request, std::span<const std::byte> block,
-                                           const DeviceInputs::Block& there,
-                                           const loader::Model& model) {
-  request.Show(block);
-  if (there.bytes == 0) return absl::OkStatus();
-  return device_inputs_.Show(there, request.places, model.takes_device_inputs(), request.inputs);
+CallThreads* ChannelServerImpl::ThreadsFor(const ServedMethod& method) const {
+  CallThreads* const threads = host_ == nullptr ? nullptr : host_->call_threads;
+  if (threads == nullptr || (!threads->concurrent() && !method.streams_inputs)) return nullptr;
+  return threads;
 }
 
-Answer ChannelServerImpl::Run(const KnownRequest& request, ServedMethod& method,
-                              std::span<std::byte> response,
-                              const ResponseWriter::DeviceBlock& device, loader::Model& model,
-                              loader::CallContext& call) {
+Answer ChannelServerImpl::Run(KnownRequest& request, ServedMethod& method,
+                              const RequestPlace& place, loader::Model& model,
+                              loader::CallContext& call, ipc::WorkerPage& page, int64_t now) {
+  request.Show(place.block);
+  if (place.device_inputs.bytes > 0) {
+    absl::Status shown = device_inputs_.Show(place.device_inputs, request.places,
+                                             model.takes_device_inputs(), request.inputs);
+    if (!shown.ok()) return Answer::Refusal(std::move(shown));
+  }
   ResponseWriter& writer = *method.writer;
-  writer.Begin(response, device);
-  Answer answer;
-  try {
-    if (methods_.named()) {
-      answer.status = model.RunMethod(method.index, call, request.inputs, writer);
-    } else {
-      answer.status = model.Run(request.inputs, writer);
-    }
-  } catch (const std::exception& error) {
-    answer.status = absl::InternalError(absl::StrCat("the model threw: ", error.what()));
-  } catch (...) {
-    answer.status = absl::InternalError("the model threw something that is no std::exception");
+  writer.Begin(place.response, place.device_results);
+  RunningCalls& running = host_ == nullptr ? alone_ : host_->running;
+  running.Begin(&place, now, place.deadline_ns, page);
+  absl::Status said;
+  {
+    const auto turn = host_ == nullptr ? std::unique_lock<std::mutex>() : host_->ModelTurn();
+    said = CallModel(model, methods_.named(), method, call, request.inputs, writer);
   }
-  if (answer.status.ok()) {
-    absl::StatusOr<ResponseWriter::Description> description = writer.Finish();
-    if (description.ok()) {
-      answer.description = *description;
-    } else {
-      answer.status = description.status();
-    }
+  running.End(&place, page);
+  return Conclude(std::move(said), writer, place.response.size(), place.device_results.bytes);
+}
+
+std::optional<Answer> ChannelServerImpl::RunOnThread(KnownRequest& request, ServedMethod& method,
+                                                     const RequestPlace& place,
+                                                     CallThreads& threads, loader::Model& model,
+                                                     ipc::WorkerPage& page) {
+  const absl::StatusOr<CallThread*> thread = threads.Take();
+  if (!thread.ok()) return Answer::Refusal(thread.status());
+  auto call = std::make_unique<ServedCall>(place, request, method, kept_, threads, **thread);
+  absl::Status shown = call->ShowInputs(device_inputs_, model);
+  if (!shown.ok()) return Answer::Refusal(std::move(shown));
+  call->Start(model, methods_.named(), host_->running, page);
+  BATON_CRASH_POINT("worker.call_started");
+  calls_.push_back(std::move(call));
+  ++host_->active_calls;
+  return std::nullopt;
+}
+
+bool ChannelServerImpl::AnswerCalls(ipc::WorkerPage& page) {
+  for (auto& call : calls_) {
+    if (!call->done()) continue;
+    const Answer answer = call->Finish(host_->running, page);
+    Publish({.request_id = call->place().request_id,
+             .text = call->place().response,
+             .service_ns = static_cast<uint64_t>(call->service_ns()),
+             .more = call->KeepsInputs()},
+            answer, page);
+    call.reset();
   }
-  // Also where the model wraps the sink's refusal in words of its own.
-  if (!answer.status.ok() &&
-      (writer.needed_bytes() > response.size() || writer.needed_device_bytes() > device.bytes)) {
-    answer.needed_bytes = writer.needed_bytes();
-    answer.needed_device_bytes = writer.needed_device_bytes();
-    if (!absl::IsResourceExhausted(answer.status)) {
-      answer.status = absl::ResourceExhaustedError(std::string(answer.status.message()));
-    }
-  }
-  return answer;
+  const size_t ended = std::erase(calls_, nullptr);
+  host_->active_calls -= ended;
+  return ended > 0;
 }
 
 // ---- Streams, kept inputs ----------------------------------------------------------------------
@@ -374,41 +400,51 @@ std::optional<Answer> ChannelServerImpl::StartStream(const SubmissionEntry& entr
       {.token = entry.descriptor_token, .bytes = entry.descriptor_bytes, .method = entry.method},
       *block, *method->signature);
   if (!request.ok()) return Answer::Refusal(request.status());
+  CallThreads* const threads = ThreadsFor(*method);
+  const absl::StatusOr<CallThread*> thread = threads == nullptr ? nullptr : threads->Take();
+  if (!thread.ok()) return Answer::Refusal(thread.status());
   auto stream = std::make_unique<ServedStream>(
-      StreamChannel{channel_, memory_, completions_, known_, *host_}, *place, *method);
+      StreamChannel{channel_, memory_, completions_, known_, *host_}, *place, *method, *thread);
   absl::Status started = stream->Start(model, **request, *block, page);
   if (!started.ok()) return Answer::Refusal(std::move(started));
   BATON_CRASH_POINT("worker.stream_started");
   streams_.push_back(std::move(stream));
-  ++host_->active_streams;
+  ++host_->active_calls;
   return std::nullopt;
 }
 
-bool ChannelServerImpl::StepStreams(ipc::WorkerPage& page) {
-  bool any = false;
-  for (const auto& stream : streams_) any |= stream->Step(page);
-  if (any) ForgetEndedStreams();
-  return any;
+bool ChannelServerImpl::StepCalls(ipc::WorkerPage& page) {
+  const bool answered = !calls_.empty() && AnswerCalls(page);
+  bool stepped = false;
+  for (const auto& stream : streams_) stepped |= stream->Step(page);
+  if (stepped) ForgetEndedStreams();
+  return answered || stepped;
 }
 
 void ChannelServerImpl::ForgetEndedStreams() {
-  host_->active_streams -=
+  host_->active_calls -=
       std::erase_if(streams_, [](const auto& stream) { return stream->ended(); });
 }
 
-bool ChannelServerImpl::StreamsHaveWork() const {
-  return std::any_of(streams_.begin(), streams_.end(),
+bool ChannelServerImpl::CallsHaveWork() const {
+  return std::any_of(calls_.begin(), calls_.end(), [](const auto& call) { return call->done(); }) ||
+         std::any_of(streams_.begin(), streams_.end(),
                      [](const auto& stream) { return stream->HasWork(); });
 }
 
-void ChannelServerImpl::EndStreams(const absl::Status& why, ipc::WorkerPage& page) {
+void ChannelServerImpl::EndCalls(const absl::Status& why, ipc::WorkerPage& page) {
   if (streams_.empty()) return;
   for (const auto& stream : streams_) stream->End(why, page);
   ForgetEndedStreams();
 }
 
+bool ChannelServerImpl::on_threads() const {
+  return !calls_.empty() || std::any_of(streams_.begin(), streams_.end(),
+                                        [](const auto& stream) { return stream->on_thread(); });
+}
+
 ChannelServerImpl::~ChannelServerImpl() {
-  if (host_ != nullptr) host_->active_streams -= streams_.size();
+  if (host_ != nullptr) host_->active_calls -= streams_.size() + calls_.size();
 }
 
 void ChannelServerImpl::Join(ServingHost& host) {

@@ -59,9 +59,10 @@ class ChannelServer {
   // left behind are impossible: the channel is to be dropped.
   virtual absl::Status Begin(uint64_t generation) = 0;
 
-  // Takes and answers at most one request, or starts a stream. Returns whether there was one.
-  // Updates the counters, heartbeat and busy_since_ns of `page`. No
-  // allocation, no syscall in steady state (unless the front sleeps).
+  // Takes and answers at most one request, or starts a stream, or a call on a thread
+  // of its own. Returns whether there was one. Updates the counters, heartbeat and
+  // busy_since_ns of `page`. No allocation, no syscall in steady state (unless the
+  // front sleeps, or a thread is to be woken).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
 
   // From now on tensors can lie on the device, and it copies from and to both
@@ -74,18 +75,23 @@ class ChannelServer {
   // Tells the front of requests whose inputs the model keeps no longer.
   virtual void ReleaseInputs() {}
 
-  // Has each stream that is under way give one response, if it may. Returns
-  // whether any did something. Cost: as ServeOne, for each.
-  virtual bool StepStreams(ipc::WorkerPage& page) {
+  // Has each stream that is under way give one response, if it may, and answers what
+  // has ended on a thread of its own. Returns whether any did something. Cost: as
+  // ServeOne, for each.
+  virtual bool StepCalls(ipc::WorkerPage& page) {
     static_cast<void>(page);
     return false;
   }
-  // Whether StepStreams would do something. A load or two a stream.
-  virtual bool StreamsHaveWork() const { return false; }
-  // Ends all streams that are under way with `why`.
-  virtual void EndStreams(const absl::Status& why, ipc::WorkerPage& page) {
+  // Whether StepCalls would do something. A load or two a call.
+  virtual bool CallsHaveWork() const { return false; }
+  // Ends all streams that are under way with `why`; those that have a thread of their
+  // own end by StepCalls, when their models let them. Other calls come to their own end.
+  virtual void EndCalls(const absl::Status& why, ipc::WorkerPage& page) {
     static_cast<void>(why), static_cast<void>(page);
   }
+  // Whether a call of it has a thread of its own: this must live on until StepCalls has
+  // brought it back.
+  virtual bool on_threads() const { return false; }
 
   // Whether a request waits. Cheap: one load of a line that only the front
   // writes.

@@ -45,7 +45,7 @@ absl::StatusOr<DeviceInputs::Block> DeviceInputs::Find(
 }
 
 absl::Status DeviceInputs::Show(const Block& block, std::span<const InputPlace> places,
-                                bool in_place, std::span<TensorView> inputs) {
+                                bool in_place, std::span<TensorView> inputs, Bounce& bounce) const {
   for (size_t i = 0; i < places.size(); ++i) {
     if (!places[i].on_device) continue;
     const uint64_t address = block.address + places[i].offset;
@@ -58,9 +58,9 @@ absl::Status DeviceInputs::Show(const Block& block, std::span<const InputPlace> 
     view.device_address = in_place ? address : 0;
     view.device_ordinal = in_place ? ordinal_ : -1;
     if (in_place) continue;
-    bounce_.resize(std::max(bounce_.size(), places.size()));
-    if (bounce_[i].size() < places[i].bytes) bounce_[i].resize(places[i].bytes);
-    const std::span<std::byte> to = std::span(bounce_[i]).first(places[i].bytes);
+    bounce.resize(std::max(bounce.size(), places.size()));
+    if (bounce[i].size() < places[i].bytes) bounce[i].resize(places[i].bytes);
+    const std::span<std::byte> to = std::span(bounce[i]).first(places[i].bytes);
     if (absl::Status copied = device_.device->CopyFromDevice(to, address); !copied.ok()) {
       return copied;
     }

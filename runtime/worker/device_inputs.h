@@ -43,19 +43,27 @@ class DeviceInputs {
   // sets too little aside.
   absl::StatusOr<Block> Find(const ipc::RequestBlockHeader& header) const;
 
+  // Memory that inputs are copied to, by input; kept.
+  using Bounce = std::vector<std::vector<std::byte>>;
+
   // Sets where each of `inputs` that lies on the device is, as `places` say of a
   // block that was checked to hold them: in place on the host device, and for a
   // model that reads its GPU's memory itself (`in_place`); else copied to the
-  // host. Valid until the next call.
+  // host. Valid until the next call, or of the one with `bounce` for as long as that is
+  // left alone.
   absl::Status Show(const Block& block, std::span<const InputPlace> places, bool in_place,
-                    std::span<TensorView> inputs);
+                    std::span<TensorView> inputs) {
+    return Show(block, places, in_place, inputs, bounce_);
+  }
+  absl::Status Show(const Block& block, std::span<const InputPlace> places, bool in_place,
+                    std::span<TensorView> inputs, Bounce& bounce) const;
 
  private:
   const DeviceSlice slice_;
   ChannelDevice device_;
   bool cpu_reads_ = false;
   int32_t ordinal_ = -1;
-  std::vector<std::vector<std::byte>> bounce_;  // by input; kept
+  Bounce bounce_;
 };
 
 }  // namespace baton::runtime

@@ -26,6 +26,7 @@ class RedactedModel final : public loader::Model {
   std::span<const Method> methods() const override { return model_->methods(); }
   bool may_warm_up() const override { return model_->may_warm_up(); }
   size_t max_streams() const override { return model_->max_streams(); }
+  bool concurrent_calls() const override { return model_->concurrent_calls(); }
 
   absl::Status Run(std::span<const TensorView> inputs, loader::OutputSink& outputs) override {
     return WithoutSecrets([&] { return model_->Run(inputs, outputs); });

@@ -10,19 +10,18 @@
 
 namespace baton::runtime {
 
-ResponseWriter::ResponseWriter(const Signature& signature)
+ResponseWriter::ResponseWriter(const Signature& signature, ResponseDescriptions& descriptions)
     : signature_(signature),
-      reserve_(ipc::DescriptorReserve(signature.outputs)),
-      outputs_(signature.outputs.size()) {
-  prepared_.reserve(kMaxPrepared);
-}
+      descriptions_(descriptions),
+      reserve_(descriptions.reserve_bytes()),
+      outputs_(signature.outputs.size()) {}
 
 void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device) {
   block_ = block;
   device_ = device;
   cursor_ = on_device() ? 0 : reserve_;
   bounced_.clear();
-  for (Output& output : outputs_) output = Output{};
+  for (WrittenOutput& output : outputs_) output = WrittenOutput{};
 }
 
 absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const int64_t> shape) {
@@ -38,7 +37,7 @@ absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const in
         "the model gave ", ToString(TensorSpec{spec.name, dtype, {shape.begin(), shape.end()}}),
         ", its signature says ", ToString(spec)));
   }
-  Output& output = outputs_[index];
+  WrittenOutput& output = outputs_[index];
   output.there = true;
   output.dtype = dtype;
   output.rank = static_cast<uint32_t>(shape.size());
@@ -58,7 +57,7 @@ absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const in
 absl::StatusOr<std::span<std::byte>> ResponseWriter::AllocateAs(size_t index, DType dtype,
                                                                 std::span<const int64_t> shape) {
   if (absl::Status placed = Place(index, dtype, shape); !placed.ok()) return placed;
-  const Output& output = outputs_[index];
+  const WrittenOutput& output = outputs_[index];
   if (!on_device()) return block_.subspan(output.offset, output.bytes);
   if (device_.device->name() == "host") {  // there an address is a pointer
     return std::span(reinterpret_cast<std::byte*>(device_.address + output.offset), output.bytes);
@@ -84,49 +83,12 @@ absl::StatusOr<uint64_t> ResponseWriter::AllocateOnDevice(size_t index,
 
 absl::Status ResponseWriter::CopyToDevice() {
   for (const size_t index : bounced_) {
-    const Output& output = outputs_[index];
+    const WrittenOutput& output = outputs_[index];
     absl::Status copied = device_.device->CopyToDevice(
         device_.address + output.offset, std::span(bounce_[index]).first(output.bytes));
     if (!copied.ok()) return copied;
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<const ResponseWriter::Prepared*> ResponseWriter::Prepare() {
-  // The last one first: most models answer in one shape.
-  if (last_ < prepared_.size() && prepared_[last_].outputs == outputs_) return &prepared_[last_];
-  for (size_t i = 0; i < prepared_.size(); ++i) {
-    if (prepared_[i].outputs == outputs_) {
-      last_ = i;
-      return &prepared_[i];
-    }
-  }
-  std::vector<ipc::TensorLayout> layouts;
-  for (size_t i = 0; i < outputs_.size(); ++i) {
-    const Output& output = outputs_[i];
-    layouts.push_back({.name = signature_.outputs[i].name,
-                       .dtype = output.dtype,
-                       .shape = {output.shape.begin(), output.shape.begin() + output.rank},
-                       .offset = output.offset,
-                       .bytes = output.bytes,
-                       .on_device = output.on_device});
-  }
-  absl::StatusOr<ipc::DescriptorBytes> bytes = ipc::EncodeResponse(layouts);
-  if (!bytes.ok()) return bytes.status();
-  if (bytes->size() > reserve_) {
-    return absl::InternalError(absl::StrCat("a description of ", bytes->size(),
-                                            " bytes exceeds the ", reserve_, " set aside"));
-  }
-  Prepared prepared{.outputs = outputs_, .bytes = *std::move(bytes), .token = next_token_++};
-  if (prepared_.size() < kMaxPrepared) {
-    prepared_.push_back(std::move(prepared));
-    last_ = prepared_.size() - 1;
-  } else {
-    last_ = evict_;
-    evict_ = (evict_ + 1) % kMaxPrepared;
-    prepared_[last_] = std::move(prepared);
-  }
-  return &prepared_[last_];
 }
 
 absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
@@ -136,7 +98,8 @@ absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
           absl::StrCat("the model gave no output '", signature_.outputs[i].name, "'"));
     }
   }
-  absl::StatusOr<const Prepared*> prepared = Prepare();
+  const absl::StatusOr<const ResponseDescriptions::Prepared*> prepared =
+      descriptions_.Get(outputs_);
   if (!prepared.ok()) return prepared.status();
   const ipc::DescriptorBytes& bytes = (*prepared)->bytes;
   if (bytes.size() > block_.size()) {

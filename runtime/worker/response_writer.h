@@ -4,12 +4,12 @@
 // on a 128-byte boundary, in the order in which the model asked for them. With
 // a block on the device the outputs lie there in the same way, from its start.
 //
-// Thread safety: none; belongs to the serving thread. No allocation for
-// shapes that were described before.
+// Thread safety: none. The serving thread's; while a call runs on a thread of its
+// own, that has what it is to the model, an OutputSink (call_threads.h). No
+// allocation for shapes that were described before.
 #ifndef BATON_RUNTIME_WORKER_RESPONSE_WRITER_H_
 #define BATON_RUNTIME_WORKER_RESPONSE_WRITER_H_
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,9 +18,9 @@
 #include "absl/status/statusor.h"
 
 #include "baton/tensor.h"
-#include "ipc/descriptor.h"
 #include "ipc/device.h"
 #include "loader/model.h"
+#include "runtime/worker/response_descriptions.h"
 
 namespace baton::runtime {
 
@@ -39,8 +39,8 @@ class ResponseWriter : public loader::OutputSink {
     uint32_t bytes = 0;
   };
 
-  // `signature` must outlive this.
-  explicit ResponseWriter(const Signature& signature);
+  // Both must outlive this.
+  ResponseWriter(const Signature& signature, ResponseDescriptions& descriptions);
 
   using DeviceBlock = DeviceResultBlock;
 
@@ -63,33 +63,14 @@ class ResponseWriter : public loader::OutputSink {
   uint64_t needed_device_bytes() const { return on_device() ? cursor_ : 0; }
 
  private:
-  struct Output {
-    bool there = false;
-    DType dtype = DType::kInvalid;
-    uint32_t rank = 0;
-    std::array<int64_t, kMaxRank> shape{};
-    uint64_t offset = 0;
-    uint64_t bytes = 0;
-    bool on_device = false;
-    friend bool operator==(const Output&, const Output&) = default;
-  };
-  struct Prepared {
-    std::vector<Output> outputs;
-    ipc::DescriptorBytes bytes;
-    uint64_t token = 0;
-  };
-  // Descriptions kept; a model that gives more shapes than this in turn pays
-  // for an encoding each time.
-  static constexpr size_t kMaxPrepared = 32;
-
   DType SpecDType(size_t index) const {
     return index < outputs_.size() ? signature_.outputs[index].dtype : DType::kInvalid;
   }
   absl::Status Place(size_t index, DType dtype, std::span<const int64_t> shape);
   absl::Status CopyToDevice();
-  absl::StatusOr<const Prepared*> Prepare();
 
   const Signature& signature_;
+  ResponseDescriptions& descriptions_;
   const uint64_t reserve_;
   std::span<std::byte> block_;
   DeviceBlock device_;
@@ -97,11 +78,7 @@ class ResponseWriter : public loader::OutputSink {
   // Results on their way to a device that the CPU cannot write, by output.
   std::vector<std::vector<std::byte>> bounce_;
   std::vector<size_t> bounced_;
-  std::vector<Output> outputs_;
-  std::vector<Prepared> prepared_;
-  size_t last_ = 0;
-  size_t evict_ = 0;
-  uint64_t next_token_ = 1;
+  std::vector<WrittenOutput> outputs_;
 };
 
 }  // namespace baton::runtime

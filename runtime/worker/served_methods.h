@@ -6,10 +6,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "baton/tensor.h"
 #include "loader/model.h"
+#include "runtime/worker/response_descriptions.h"
 #include "runtime/worker/response_writer.h"
 
 namespace baton::runtime {
@@ -20,6 +22,8 @@ struct ServedMethod {
   bool streams_inputs = false;
   bool streams_outputs = false;
   // Descriptions of responses have their names per generation and method.
+  std::unique_ptr<ResponseDescriptions> descriptions = {};
+  // Of calls on the serving thread; one on a thread of its own has its own.
   std::unique_ptr<ResponseWriter> writer = {};
 
   bool streams() const { return streams_inputs || streams_outputs; }
@@ -41,11 +45,14 @@ class ServedMethods {
     named_ = !methods.empty();
     methods_.reserve(named_ ? methods.size() : 1);
     const auto add = [this](const Signature& signature, bool inputs, bool outputs) {
+      auto descriptions = std::make_unique<ResponseDescriptions>(signature);
+      auto writer = std::make_unique<ResponseWriter>(signature, *descriptions);
       methods_.push_back({.index = static_cast<uint32_t>(methods_.size()),
                           .signature = &signature,
                           .streams_inputs = inputs,
                           .streams_outputs = outputs,
-                          .writer = std::make_unique<ResponseWriter>(signature)});
+                          .descriptions = std::move(descriptions),
+                          .writer = std::move(writer)});
     };
     for (const Method& method : methods) {
       add(method.signature, method.streams_inputs, method.streams_outputs);

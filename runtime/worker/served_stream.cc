@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <exception>
 #include <string>
 #include <utility>
 
@@ -11,22 +10,11 @@
 
 #include "ipc/crash_point.h"
 #include "ipc/futex.h"
+#include "runtime/worker/guarded_call.h"
 #include "runtime/worker/page_counter.h"
 
 namespace baton::runtime {
 namespace {
-
-// Runs the model's code, and makes a status of what it throws.
-template <typename Call>
-auto Guarded(Call&& call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("the model threw: ", error.what()));
-  } catch (...) {
-    return absl::InternalError("the model threw something that is no std::exception");
-  }
-}
 
 absl::Status OutOfTime() { return absl::DeadlineExceededError("the stream's time is over"); }
 
@@ -57,15 +45,53 @@ absl::StatusOr<ServedStream::Place> ServedStream::Find(const ipc::SubmissionEntr
                .end_block = response};
 }
 
-ServedStream::ServedStream(const StreamChannel& channel, const Place& place, ServedMethod& method)
+ServedStream::ServedStream(const StreamChannel& channel, const Place& place, ServedMethod& method,
+                           CallThread* thread)
     : channel_(channel),
       place_(place),
       progress_(*reinterpret_cast<ipc::StreamProgress*>(place.end_block.data())),
-      method_(method) {
+      method_(method),
+      thread_(thread) {
+  if (thread != nullptr) own_writer_.emplace(*method.signature, *method.descriptions);
   // SYNC: stream_item_taken. What lay here before counts for nothing until the id is this one's.
   progress_.items_taken.store(0, std::memory_order_relaxed);
   progress_.request_id.store(place.request_id, std::memory_order_release);
   BATON_CRASH_POINT("worker.stream_progress_reset");
+}
+
+ServedStream::~ServedStream() {
+  if (thread_ != nullptr) {
+    channel_.host.call_threads->GiveBack(*thread_);
+  } else if (stream_ != nullptr) {
+    forced_ = absl::CancelledError("the stream's caller has gone");
+    const auto turn = channel_.host.ModelTurn();
+    stream_.reset();
+  }
+}
+
+template <typename Part>
+bool ServedStream::RunPiece(Piece piece, int64_t now, Part&& part) {
+  began_ns_ = now;
+  waited_ns_ = 0;
+  channel_.host.running.Begin(this, now, place_.deadline_ns, *page_);
+  if (thread_ != nullptr) {
+    piece_ = piece;
+    thread_->Run(std::forward<Part>(part));
+    return false;
+  }
+  {
+    const auto turn = channel_.host.ModelTurn();
+    part();
+  }
+  PieceEnded(ipc::MonotonicNs());
+  return true;
+}
+
+void ServedStream::PieceEnded(int64_t now) {
+  channel_.host.running.End(this, *page_);
+  // Relaxed: as ServingLoop::Heartbeat.
+  page_->heartbeat_ns.store(now, std::memory_order_relaxed);
+  took_ns_ = std::max<int64_t>(now - began_ns_ - waited_ns_, 0);
 }
 
 absl::Status ServedStream::Start(loader::Model& model, KnownRequest& request,
@@ -74,17 +100,19 @@ absl::Status ServedStream::Start(loader::Model& model, KnownRequest& request,
   start_ = request.shared_from_this();
   start_->Show(block);
   inputs_ = start_->inputs;
-  const absl::Status started = Guarded([&] {
-    absl::StatusOr<std::unique_ptr<loader::ModelStream>> stream =
-        model.StartStream(method_.index, call_, inputs_, *this);
-    if (stream.ok()) stream_ = *std::move(stream);
-    return stream.status();
+  const bool ended = RunPiece(Piece::kStart, ipc::MonotonicNs(), [this, &model] {
+    started_ = Guarded([&] {
+      absl::StatusOr<std::unique_ptr<loader::ModelStream>> stream =
+          model.StartStream(method_.index, call_, inputs_, *this);
+      if (stream.ok()) stream_ = *std::move(stream);
+      return stream.status();
+    });
+    if (started_.ok() && stream_ == nullptr) {
+      started_ = absl::InternalError("the model gave no stream, and no error");
+    }
   });
-  page_ = nullptr;
-  if (started.ok() && stream_ == nullptr) {
-    return absl::InternalError("the model gave no stream, and no error");
-  }
-  return forced_.ok() ? started : forced_;
+  if (!ended) return absl::OkStatus();
+  return forced_.ok() ? started_ : forced_;
 }
 
 absl::Status ServedStream::CheckGoing(int64_t now) const {
@@ -93,10 +121,18 @@ absl::Status ServedStream::CheckGoing(int64_t now) const {
   return absl::OkStatus();
 }
 
+bool ServedStream::Overdue() const {
+  return place_.deadline_ns != 0 && ipc::MonotonicNs() >= place_.deadline_ns;
+}
+
 bool ServedStream::HasWork() const {
+  if (piece_ != Piece::kNone) {
+    if (!thread_->back()) return false;
+    return !thread_->asks() || !asked_ || !forced_.ok() || ItemWanted() || Overdue();
+  }
   // SYNC: stream_credit, by the time it is used. Also what cannot be is work: it ends the stream.
-  return place_.shared->credits.load(std::memory_order_acquire) != responses_ || Cancelled() ||
-         (place_.deadline_ns != 0 && ipc::MonotonicNs() >= place_.deadline_ns);
+  return place_.shared->credits.load(std::memory_order_acquire) != responses_ || !forced_.ok() ||
+         Cancelled() || Overdue();
 }
 
 absl::StatusOr<std::span<std::byte>> ServedStream::CreditBlock() {
@@ -116,8 +152,10 @@ absl::StatusOr<std::span<std::byte>> ServedStream::CreditBlock() {
 
 bool ServedStream::Step(ipc::WorkerPage& page) {
   if (ended_) return false;
+  page_ = &page;
+  if (piece_ != Piece::kNone) return StepOnThread();
   const int64_t start = ipc::MonotonicNs();
-  if (absl::Status going = CheckGoing(start); !going.ok()) {
+  if (absl::Status going = forced_.ok() ? CheckGoing(start) : forced_; !going.ok()) {
     End(going, page);
     return true;
   }
@@ -132,52 +170,62 @@ bool ServedStream::Step(ipc::WorkerPage& page) {
     PublishChunk(TooSmall(), 0);
     return true;
   }
-  page_ = &page;
-  waited_ns_ = 0;
-  // Relaxed: as in ServeOne.
-  page.busy_deadline_ns.store(place_.deadline_ns, std::memory_order_relaxed);
-  page.busy_since_ns.store(start, std::memory_order_relaxed);
+  block_ = *block;
   needed_bytes_ = 0;
-  const Given given = CallModel(*block);
-  const int64_t end = ipc::MonotonicNs();
-  page.busy_since_ns.store(0, std::memory_order_relaxed);
-  page.heartbeat_ns.store(end, std::memory_order_relaxed);
-  page_ = nullptr;
-  const int64_t took = std::max<int64_t>(end - start - waited_ns_, 0);
-  service_ns_ += took;
-  if (!forced_.ok()) {
-    End(forced_, page);
-  } else if (given.response) {
-    PublishChunk(given.answer, static_cast<uint64_t>(took));
-  } else {
-    End(given.answer.status, page);
+  writer().Begin(block_);
+  const bool ended = RunPiece(Piece::kResponse, start, [this] {
+    next_ = Guarded([this] { return stream_->Next(writer()); });
+  });
+  if (ended) Responded();
+  return true;
+}
+
+bool ServedStream::StepOnThread() {
+  if (!thread_->back()) return false;
+  if (thread_->asks()) return AnswerItem();
+  PieceEnded(ipc::MonotonicNs());
+  switch (std::exchange(piece_, Piece::kNone)) {
+    case Piece::kStart:
+      if (!forced_.ok() || !started_.ok()) End(forced_.ok() ? started_ : forced_, *page_);
+      break;
+    case Piece::kResponse:
+      Responded();
+      break;
+    case Piece::kEnd:
+      PublishEnd();
+      break;
+    case Piece::kNone:
+      break;
   }
   return true;
 }
 
-ServedStream::Given ServedStream::CallModel(std::span<std::byte> block) {
-  ResponseWriter& writer = *method_.writer;
-  writer.Begin(block);
-  const absl::StatusOr<bool> next =
-      Guarded([&]() -> absl::StatusOr<bool> { return stream_->Next(writer); });
-  Given given{.response = next.ok() && *next, .answer = Answer::Refusal(next.status())};
-  if (given.response) {
-    const absl::StatusOr<ResponseWriter::Description> description = writer.Finish();
+// The model has given a response into `block_`, its end, or an error.
+void ServedStream::Responded() {
+  service_ns_ += took_ns_;
+  if (!forced_.ok()) {
+    End(forced_, *page_);
+    return;
+  }
+  const bool given = next_.ok() && *next_;
+  Answer answer = Answer::Refusal(next_.status());
+  if (given) {
+    const absl::StatusOr<ResponseWriter::Description> description = writer().Finish();
     if (description.ok()) {
-      given.answer.description = *description;
+      answer.description = *description;
     } else {
-      given.answer.status = description.status();
+      answer.status = description.status();
     }
   }
   // Also where the model wraps the sink's refusal in words of its own.
-  if (!given.answer.status.ok() && writer.needed_bytes() > block.size()) {
-    needed_bytes_ = writer.needed_bytes();
-    given.answer = TooSmall();
-    given.response = true;
-  } else if (!given.answer.status.ok()) {
-    given.response = false;
+  if (!answer.status.ok() && writer().needed_bytes() > block_.size()) {
+    needed_bytes_ = writer().needed_bytes();
+    PublishChunk(TooSmall(), static_cast<uint64_t>(took_ns_));
+  } else if (given && answer.status.ok()) {
+    PublishChunk(answer, static_cast<uint64_t>(took_ns_));
+  } else {
+    End(answer.status, *page_);
   }
-  return given;
 }
 
 Answer ServedStream::TooSmall() const {
@@ -198,22 +246,35 @@ void ServedStream::PublishChunk(const Answer& answer, uint64_t service_ns) {
 }
 
 void ServedStream::End(const absl::Status& status, ipc::WorkerPage& page) {
-  if (ended_) return;
-  ended_ = true;
+  if (ended_ || piece_ == Piece::kEnd) return;
+  page_ = &page;
+  // Nothing that the model does from now on may wait for an item.
+  if (forced_.ok()) {
+    forced_ = status.ok() ? absl::CancelledError("the stream has come to its end") : status;
+  }
+  if (piece_ != Piece::kNone) return;  // Step ends it, when the model has come back
+  end_ = status;
   BATON_CRASH_POINT("worker.stream_ending");
   // Before the front gets the blocks back that the model may still look at.
-  static_cast<void>(Guarded([&] {
-    stream_.reset();
-    return absl::OkStatus();
-  }));
+  const auto destroy = [this] {
+    static_cast<void>(Guarded([this] {
+      stream_.reset();
+      return absl::OkStatus();
+    }));
+  };
+  if (stream_ == nullptr || RunPiece(Piece::kEnd, ipc::MonotonicNs(), destroy)) PublishEnd();
+}
+
+void ServedStream::PublishEnd() {
+  ended_ = true;
   channel_.completions.Publish({.request_id = place_.request_id,
                                 .text = place_.end_block.subspan(sizeof(ipc::StreamProgress)),
                                 .service_ns = static_cast<uint64_t>(service_ns_)},
-                               Answer::Refusal(status));
+                               Answer::Refusal(end_));
   BATON_CRASH_POINT("worker.stream_ended");
   channel_.memory.WakeFront();
-  const bool gave_up = absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
-  Bump(status.ok() ? page.completed : gave_up ? page.expired : page.failed);
+  const bool gave_up = absl::IsCancelled(end_) || absl::IsDeadlineExceeded(end_);
+  Bump(end_.ok() ? page_->completed : gave_up ? page_->expired : page_->failed);
 }
 
 // ---- Items -------------------------------------------------------------------------------------
@@ -245,49 +306,78 @@ absl::Status ServedStream::ReadItem() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<std::span<const TensorView>>> ServedStream::Next() {
-  using Item = std::optional<std::span<const TensorView>>;
-  if (!forced_.ok()) return forced_;
-  ReleaseItem();
-  if (!method_.streams_inputs) return Item();
+bool ServedStream::ItemWanted() const {
   const ipc::StreamWindow& shared = *place_.shared;
-  bool done = false;
+  // SYNC: stream_item
+  return shared.items_done.load(std::memory_order_acquire) != 0 ||
+         shared.items.load(std::memory_order_acquire) != items_ || Cancelled();
+}
+
+std::optional<ServedStream::Item> ServedStream::TryItem(int64_t now) {
+  if (forced_.ok()) forced_ = CheckGoing(now);
+  if (!forced_.ok()) return Item(forced_);
+  const ipc::StreamWindow& shared = *place_.shared;
   // SYNC: stream_item. `items_done` first: once it is up, `items` moves no more.
-  const auto there = [&] {
-    done = shared.items_done.load(std::memory_order_acquire) != 0;
-    return shared.items.load(std::memory_order_acquire) != items_;
-  };
-  const auto wanted = [&] { return there() || done || Cancelled(); };
-  int64_t now = ipc::MonotonicNs();
-  const int64_t began = now;
-  // A stream that waits for its caller is not stuck.
-  const bool waits = !wanted();
-  if (waits && page_ != nullptr) page_->busy_since_ns.store(0, std::memory_order_relaxed);
-  for (;;) {
-    forced_ = CheckGoing(now);
-    if (!forced_.ok() || there() || done) break;
-    forced_ = channel_.host.Await(channel_.channel, wanted);
-    if (!forced_.ok()) break;
-    now = ipc::MonotonicNs();
-  }
-  if (waits) {
-    now = ipc::MonotonicNs();
-    waited_ns_ += now - began;
-    if (page_ != nullptr) page_->busy_since_ns.store(now, std::memory_order_relaxed);
-  }
-  if (!forced_.ok()) return forced_;
+  const bool done = shared.items_done.load(std::memory_order_acquire) != 0;
   const uint64_t ahead = shared.items.load(std::memory_order_acquire) - items_;
-  if (ahead == 0) return Item();
+  if (ahead == 0) return done ? std::optional(Item(std::nullopt)) : std::nullopt;
   if (ahead > place_.window) {
     forced_ = absl::InvalidArgumentError(
         absl::StrCat("the stream's caller sent ", ahead, " items, in a window of ", place_.window));
   } else {
     forced_ = ReadItem();
   }
-  if (!forced_.ok()) return forced_;
+  if (!forced_.ok()) return Item(forced_);
   ++items_;
   item_out_ = true;
   return Item(item_inputs_);
+}
+
+void ServedStream::Pause(int64_t now) {
+  if (paused_ns_ != 0) return;
+  paused_ns_ = now;
+  channel_.host.running.End(this, *page_);
+}
+
+void ServedStream::Resume(int64_t now) {
+  if (paused_ns_ == 0) return;
+  waited_ns_ += now - std::exchange(paused_ns_, 0);
+  channel_.host.running.Begin(this, now, place_.deadline_ns, *page_);
+}
+
+ServedStream::Item ServedStream::Next() {
+  if (!method_.streams_inputs) return Item(std::nullopt);
+  if (thread_ != nullptr) {
+    thread_->Ask();  // answered by AnswerItem
+    return std::move(item_answer_);
+  }
+  if (!forced_.ok()) return forced_;
+  ReleaseItem();
+  for (;;) {
+    const int64_t now = ipc::MonotonicNs();
+    if (std::optional<Item> item = TryItem(now)) {
+      Resume(now);
+      return *std::move(item);
+    }
+    Pause(now);
+    forced_ = channel_.host.Await(channel_.channel, [this] { return ItemWanted(); });
+  }
+}
+
+bool ServedStream::AnswerItem() {
+  const bool first = !std::exchange(asked_, true);
+  if (first) ReleaseItem();
+  const int64_t now = ipc::MonotonicNs();
+  std::optional<Item> item = TryItem(now);
+  if (!item) {
+    Pause(now);
+    return first;
+  }
+  Resume(now);
+  asked_ = false;
+  item_answer_ = *std::move(item);
+  thread_->Answer();
+  return true;
 }
 
 }  // namespace baton::runtime

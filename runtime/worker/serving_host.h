@@ -4,9 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+
+#include "runtime/worker/call_threads.h"
+#include "runtime/worker/running_calls.h"
 
 namespace baton::runtime {
 
@@ -25,8 +29,19 @@ class ServingHost {
   // Any thread: has ReleaseInputs of every channel called soon.
   virtual void InputsReleased() = 0;
 
-  // Of all channels. Serving thread.
-  size_t active_streams = 0;
+  // The following are the serving thread's.
+  // Calls of all channels that are under way between two turns: streams, and
+  // requests that run on threads of their own.
+  size_t active_calls = 0;
+  // Those that run in this moment.
+  RunningCalls running;
+  // Where calls run that do not run on the serving thread; nullptr: there are none.
+  CallThreads* call_threads = nullptr;
+  // As CallThreads::ModelTurn.
+  std::unique_lock<std::mutex> ModelTurn() {
+    if (call_threads == nullptr) return {};
+    return call_threads->ModelTurn();
+  }
 };
 
 }  // namespace baton::runtime

@@ -8,6 +8,11 @@
 #include "spdlog/spdlog.h"
 
 namespace baton::runtime {
+namespace {
+
+constexpr char kCallerGone[] = "the stream's caller has gone";
+
+}  // namespace
 
 ServingLoop::ServingLoop(const Options& options, ipc::WorkerPage& page, CommandQueue& commands,
                          ServingReplies& replies)
@@ -34,35 +39,64 @@ void ServingLoop::UseDevice(const ChannelDevice& device) {
 }
 
 void ServingLoop::Run(loader::Model& model) {
-  max_streams_ = std::max<size_t>(model.max_streams(), 1);
-  for (;;) {
-    if (commands_.pending()) ApplyCommands();
-    if (removals_ > 0) DropRemoved();
-    switch (state_) {
-      case State::kExiting:
-        for (Channel& channel : channels_) {
-          channel.server->EndStreams(
-              absl::AbortedError("the worker had to end; the stream may have had effects"), page_);
-        }
-        return;
-      case State::kServing:
-        if (!ServeTurn(model)) Wait();
-        break;
-      case State::kStandby:
-        sleep_.SleepForCommand(/*timeout_ms=*/-1);
-        break;
-      case State::kHeld:
-        // Also what came while a call waited for its caller.
-        AnswerHold();
-        if (active_streams > 0) {
-          if (!StepStreams()) Wait();
-          break;
-        }
-        sleep_.SleepForCommand(heartbeat_ms_);
-        Heartbeat(ipc::MonotonicNs());
-        break;
+  max_calls_ = std::max<size_t>(model.max_streams(), 1);
+  if (max_calls_ == 1) {
+    while (Turn(model)) {
     }
+    return;
   }
+  CallThreads threads({.concurrent = model.concurrent_calls(),
+                       .sleeping = &page_.sleeping,
+                       .wake_fd = commands_.event_fd(),
+                       .prepare = [this] { UseDeviceOnThisThread(); }});
+  call_threads = &threads;
+  while (Turn(model)) {
+  }
+  call_threads = nullptr;
+}
+
+void ServingLoop::UseDeviceOnThisThread() const {
+  if (device_.device == nullptr) return;
+  if (const absl::Status current = device_.device->MakeCurrent(); !current.ok()) {
+    spdlog::error("device {} on a thread for calls: {}", std::string(device_.device->name()),
+                  std::string(current.message()));
+  }
+}
+
+bool ServingLoop::Turn(loader::Model& model) {
+  if (commands_.pending()) ApplyCommands();
+  if (removals_ > 0) DropRemoved();
+  switch (state_) {
+    case State::kExiting:
+      if (EndCalls()) return false;
+      if (!StepCalls()) Wait();
+      break;
+    case State::kServing:
+      if (!ServeTurn(model)) Wait();
+      break;
+    case State::kStandby:
+      sleep_.SleepForCommand(/*timeout_ms=*/-1);
+      break;
+    case State::kHeld:
+      // Also what came while a call waited for its caller.
+      AnswerHold();
+      if (active_calls > 0) {
+        if (!StepCalls()) Wait();
+        break;
+      }
+      sleep_.SleepForCommand(heartbeat_ms_);
+      Heartbeat(ipc::MonotonicNs());
+      break;
+  }
+  return true;
+}
+
+bool ServingLoop::EndCalls() {
+  for (Channel& channel : channels_) {
+    channel.server->EndCalls(
+        absl::AbortedError("the worker had to end; the stream may have had effects"), page_);
+  }
+  return active_calls == 0;
 }
 
 void ServingLoop::ApplyCommands() {
@@ -79,8 +113,8 @@ void ServingLoop::Apply(Command& command) {
       if (state_ != State::kExiting) Serve();
       break;
     case Command::Kind::kHold:
-      // Requests run on this thread: in flight may be streams, and the call that this comes
-      // in the middle of.
+      // In flight may be streams, what has a thread of its own, and the call that this comes in
+      // the middle of.
       if (state_ == State::kServing) state_ = State::kHeld;
       hold_call_ = command.call;
       AnswerHold();
@@ -104,7 +138,7 @@ void ServingLoop::Apply(Command& command) {
 }
 
 void ServingLoop::AnswerHold() {
-  if (!hold_call_ || active_streams > 0 || awaiting_) return;
+  if (!hold_call_ || active_calls > 0 || awaiting_) return;
   const uint64_t call = *std::exchange(hold_call_, std::nullopt);
   if (!BATON_FAIL_POINT("worker.hold")) replies_.Held(call);
 }
@@ -140,10 +174,12 @@ void ServingLoop::Remove(const Command& command) {
   const auto found = std::find_if(channels_.begin(), channels_.end(), [&](const Channel& channel) {
     return channel.server->channel() == command.channel;
   });
-  if (found != channels_.end() && awaiting_ == command.channel) {
-    // Its own call is what this comes in the middle of, which ends by it.
+  const bool awaits = awaiting_ == command.channel;
+  if (found != channels_.end() && (awaits || found->server->on_threads())) {
     if (!found->removal) ++removals_;
     found->removal = command.call;
+    // Its own call, which this comes in the middle of, ends by it.
+    if (!awaits) found->server->EndCalls(absl::CancelledError(kCallerGone), page_);
     return;
   }
   if (found != channels_.end()) channels_.erase(found);
@@ -154,7 +190,7 @@ void ServingLoop::Remove(const Command& command) {
 void ServingLoop::DropRemoved() {
   for (size_t i = channels_.size(); i > 0; --i) {
     const Channel& channel = channels_[i - 1];
-    if (!channel.removal) continue;
+    if (!channel.removal || channel.server->on_threads()) continue;
     const uint64_t call = *channel.removal;
     const uint64_t number = channel.server->channel();
     channels_.erase(channels_.begin() + static_cast<ptrdiff_t>(i - 1));
@@ -171,22 +207,24 @@ bool ServingLoop::ServeTurn(loader::Model& model) {
   for (size_t turn = channels_.size(); turn > 0; --turn) {
     if (commands_.pending() || applied_ != applied) return true;
     if (next_ >= channels_.size()) next_ = 0;
+    const bool takes = !channels_[next_].removal;
     ChannelServer& server = *channels_[next_++].server;
-    if (active_streams > 0) {
-      served |= server.StepStreams(page_);
+    if (active_calls > 0) {
+      served |= server.StepCalls(page_);
       // A step may have taken long, or waited.
       if (commands_.pending() || applied_ != applied) return true;
       if (!HasRoom()) continue;
     }
+    if (!takes) continue;
     served |= server.ServeOne(model, page_);
   }
   return served;
 }
 
-bool ServingLoop::StepStreams() {
+bool ServingLoop::StepCalls() {
   bool stepped = false;
   // By number: a step that waits may have channels added and removed.
-  for (size_t i = 0; i < channels_.size(); ++i) stepped |= channels_[i].server->StepStreams(page_);
+  for (size_t i = 0; i < channels_.size(); ++i) stepped |= channels_[i].server->StepCalls(page_);
   return stepped;
 }
 
@@ -194,8 +232,8 @@ bool ServingLoop::Wanted() const {
   if (commands_.pending()) return true;
   const bool takes = state_ == State::kServing && HasRoom();
   return std::any_of(channels_.begin(), channels_.end(), [&](const Channel& channel) {
-    return (takes && channel.server->HasWork()) ||
-           (active_streams > 0 && channel.server->StreamsHaveWork());
+    return (takes && !channel.removal && channel.server->HasWork()) ||
+           (active_calls > 0 && channel.server->CallsHaveWork());
   });
 }
 
@@ -230,7 +268,7 @@ absl::Status ServingLoop::CheckGoing(uint64_t channel) const {
   const bool removed = std::any_of(channels_.begin(), channels_.end(), [&](const Channel& c) {
     return c.removal && c.server->channel() == channel;
   });
-  if (removed) return absl::CancelledError("the stream's caller has gone");
+  if (removed) return absl::CancelledError(kCallerGone);
   return absl::OkStatus();
 }
 

@@ -2,7 +2,8 @@
 // the control thread, sleeps when there is nothing to do.
 //
 // Thread safety: everything here belongs to the serving thread; only the
-// CommandQueue is shared.
+// CommandQueue is shared. Calls of a model that may have several at once run on
+// CallThreads, which have nothing of the loop's.
 //
 // Invariants
 // 1. The worker page and the completion segments are not written before the
@@ -63,8 +64,9 @@ class ServingLoop : public ServingHost {
   // more. The device must outlive the loop, or this be called.
   void UseDevice(const ChannelDevice& device);
 
-  // Serves until told to exit; holds until told to serve. Streams that are under
-  // way then go on while it holds, and end with ABORTED when it exits.
+  // Serves until told to exit; holds until told to serve. Calls that are under way
+  // then go on while it holds; when it exits streams end with ABORTED, and other
+  // calls are waited for.
   void Run(loader::Model& model);
 
   // As ServingHost.
@@ -89,13 +91,17 @@ class ServingLoop : public ServingHost {
   // Begins the channels that have not begun; drops those that cannot.
   void BeginChannels();
 
-  // False when no channel had a request, and no stream could be stepped.
+  // One turn of Run; false at its end.
+  bool Turn(loader::Model& model);
+  // False when no channel had a request, and no call had anything to be done.
   bool ServeTurn(loader::Model& model);
-  bool StepStreams();
-  // Says `held` once no stream is under way.
+  bool StepCalls();
+  // Ends what can be ended; true when no call is under way any more.
+  bool EndCalls();
+  // Says `held` once no call is under way.
   void AnswerHold();
-  // Whether a request may be started beside the streams that there are.
-  bool HasRoom() const { return active_streams < max_streams_; }
+  // Whether a request may be started beside the calls that there are.
+  bool HasRoom() const { return active_calls < max_calls_; }
   // Waits for a request or a command.
   void Wait();
   // Waits for that or a command, for as long as a heartbeat may take.
@@ -104,6 +110,8 @@ class ServingLoop : public ServingHost {
   absl::Status CheckGoing(uint64_t channel) const;
   bool Wanted() const;
   void Heartbeat(int64_t now_ns);
+  // What a thread that runs calls of the model does first.
+  void UseDeviceOnThisThread() const;
 
   const uint64_t generation_;
   const int heartbeat_ms_;
@@ -120,7 +128,7 @@ class ServingLoop : public ServingHost {
   std::optional<uint64_t> awaiting_;   // the channel whose call waits in Await
   uint64_t applied_ = 0;               // commands
   size_t removals_ = 0;                // channels that are to go
-  size_t max_streams_ = 1;
+  size_t max_calls_ = 1;
   std::vector<Channel> channels_;
   size_t next_ = 0;  // whose turn it is
 };

@@ -42,29 +42,29 @@ class StreamKillTest : public StreamServerTest, public ::testing::WithParamInter
 
 // ---- The worker --------------------------------------------------------------------------------
 
-using WorkerDies = StreamKillTest;
-
-TEST_P(WorkerDies, TheStreamIsAbortedOrWholeAndTheNextServes) {
-  // Of the first generation.
-  const std::string point = GetParam();
-  const size_t pass = std::min(point.find(':'), point.size());
-  options_.env["BATON_CRASH_AT"] = absl::StrCat(point.substr(0, pass), "@1", point.substr(pass));
-  ServeStreams(1);
-  Channel channel = Open();
-  const uint64_t request_bytes = channel.free_request_bytes();
-  const uint64_t response_bytes = channel.free_response_bytes();
-  const std::string end = Converse(channel);
-  // After the last completion the stream is whole.
-  if (std::string(GetParam()) == "worker.stream_ended") {
-    EXPECT_EQ(end, "end");
-  } else {
-    EXPECT_EQ(end, "ABORTED");
+class WorkerDies : public StreamKillTest {
+ protected:
+  // At its first store of that name, of the first generation. The model's part runs on the serving
+  // thread, or, with more streams than one, on a thread of its own.
+  void DieAt(const std::string& point, size_t max_streams) {
+    const size_t pass = std::min(point.find(':'), point.size());
+    options_.env["BATON_CRASH_AT"] = absl::StrCat(point.substr(0, pass), "@1", point.substr(pass));
+    ServeStreams(max_streams);
+    Channel channel = Open();
+    const uint64_t request_bytes = channel.free_request_bytes();
+    const uint64_t response_bytes = channel.free_response_bytes();
+    // After the last completion the stream is whole.
+    EXPECT_EQ(Converse(channel), point == "worker.stream_ended" ? "end" : "ABORTED");
+    EXPECT_EQ(Converse(channel), "end");
+    EXPECT_EQ(Ask(channel).generation, 2u);
+    EXPECT_EQ(channel.free_request_bytes(), request_bytes);
+    EXPECT_EQ(channel.free_response_bytes(), response_bytes);
   }
-  EXPECT_EQ(Converse(channel), "end");
-  EXPECT_EQ(Ask(channel).generation, 2u);
-  EXPECT_EQ(channel.free_request_bytes(), request_bytes);
-  EXPECT_EQ(channel.free_response_bytes(), response_bytes);
-}
+};
+
+TEST_P(WorkerDies, TheStreamIsAbortedOrWholeAndTheNextServes) { DieAt(GetParam(), 1); }
+
+TEST_P(WorkerDies, LikewiseWhereTheModelHasAThreadForIt) { DieAt(GetParam(), 2); }
 
 INSTANTIATE_TEST_SUITE_P(AtEachStore, WorkerDies,
                          ::testing::Values("worker.stream_progress_reset", "worker.stream_started",

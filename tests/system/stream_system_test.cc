@@ -31,14 +31,13 @@ TEST_F(StreamSystemTest, StreamsAnswerAndFail) {
   Channel channel = Open();
   ASSERT_EQ(channel.methods().size(), 3u);
   EXPECT_EQ(channel.methods()[1].doc, "Counts.");
+  Stream sums = OpenItems(channel, kSum);
   Stream counts = OpenCount(channel, {{"n", 1000}});
   Stream fails = OpenCount(channel, {{"n", 9}, {"fail", 3}});
   for (int i = 0; i < 3; ++i) EXPECT_EQ(ReadText(fails, kLong), std::to_string(i));
   const absl::Status failed = fails.Read(kLong).status();
   EXPECT_TRUE(absl::IsInternal(failed)) << failed;
   EXPECT_THAT(failed.ToString(), ::testing::HasSubstr("no number 3"));
-  // Only now: while its model waits for an item, nothing else is served.
-  Stream sums = OpenItems(channel, kSum);
   int64_t sum = 0;
   for (int64_t x = 0; x < 100; ++x) {  // an output before the next input is sent
     ASSERT_TRUE(WriteItem(sums, x).ok());
@@ -50,6 +49,34 @@ TEST_F(StreamSystemTest, StreamsAnswerAndFail) {
   EXPECT_EQ(Ask(channel).cancelled, 0);  // between the steps of the one that goes on
   counts = Stream();
   EXPECT_TRUE(WaitFor([&] { return Ask(channel).cancelled == 1; }));
+}
+
+// Each of them waits for an item that is not sent before everything else was served.
+TEST_F(StreamSystemTest, StreamsThatWaitForTheirCallersHoldNobodyUp) {
+  ServeStreams(3);
+  Channel channel = Open();
+  Channel other = Open();
+  Stream one = OpenItems(channel, kSum);
+  Stream two = OpenItems(other, kSum);
+  ASSERT_TRUE(WriteItem(one, 1).ok());
+  EXPECT_EQ(ReadText(one, kLong), "1");
+  ASSERT_TRUE(WriteItem(two, 5).ok());
+  EXPECT_EQ(ReadText(two, kLong), "5");
+  const pid_t worker = Ask(channel).pid;
+  Stream counts = OpenCount(other, {{"n", 100}});
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(ReadText(counts, kLong), std::to_string(i));
+  EXPECT_EQ(ReadText(counts, kLong), "end");
+  {
+    Channel third = Open();  // also one that is opened now, and closed
+    EXPECT_EQ(Ask(third).pid, worker);
+  }
+  ASSERT_TRUE(WriteItem(two, 6).ok());
+  EXPECT_EQ(ReadText(two, kLong), "11");
+  ASSERT_TRUE(WriteItem(one, 2).ok());
+  EXPECT_EQ(ReadText(one, kLong), "3");
+  two.Cancel();
+  one = Stream();
+  EXPECT_TRUE(WaitFor([&] { return Ask(channel).cancelled == 2; }));
 }
 
 TEST_F(StreamSystemTest, AReloadWaitsForAStreamAndTheNextGoesToTheNewGeneration) {
@@ -100,7 +127,6 @@ TEST_F(StreamSystemTest, AKilledWorkerLeavesWhatItHadGivenAndTheNextServes) {
   Channel channel = Open();
   const uint64_t request_bytes = channel.free_request_bytes();
   const uint64_t response_bytes = channel.free_response_bytes();
-  // Before there is a stream that waits for its caller, as nothing is served meanwhile.
   const pid_t worker = Ask(channel).pid;
   ASSERT_GT(worker, 1);
   {

@@ -225,7 +225,7 @@ class StepWorker {
              const runtime::ChannelDevice& device = {});
   // At most one request, and one response of each stream.
   bool Step() {
-    const bool stepped = server_->StepStreams(fake_.worker_page());
+    const bool stepped = server_->StepCalls(fake_.worker_page());
     return server_->ServeOne(model_, fake_.worker_page()) || stepped;
   }
   PlainHost& host() { return host_; }

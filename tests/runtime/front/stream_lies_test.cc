@@ -154,7 +154,7 @@ class FrontLies : public ::testing::Test {
     while ((text = ReadText(stream)) == "0" || text == "1") continue;
     EXPECT_EQ(text, "INVALID_ARGUMENT");
     EXPECT_EQ(model_.started.load(), model_.destroyed.load());
-    EXPECT_EQ(worker_.host().active_streams, 0u);
+    EXPECT_EQ(worker_.host().active_calls, 0u);
     ASSERT_TRUE(channel_.Submit(Scalars(channel_, kAdd, {{"x", 1}})).ok());
     worker_.StepAll();
     EXPECT_TRUE(channel_.Poll()->response.ok());

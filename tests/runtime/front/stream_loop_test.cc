@@ -1,21 +1,15 @@
 // Streams and kept inputs in the loop that serves all channels of a worker.
-#include <algorithm>
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <utility>
-#include <vector>
 
 #include "gtest/gtest.h"
 
-#include "ipc/spin_budget.h"
 #include "ipc/stream_layout.h"
-#include "runtime/worker/command_queue.h"
-#include "runtime/worker/serving_loop.h"
 #include "tests/runtime/front/fake_server.h"
+#include "tests/runtime/front/loop_thread.h"
 #include "tests/runtime/front/stream_calls.h"
 
 namespace baton::test {
@@ -29,68 +23,6 @@ ChannelOptions Small() {
           .response_arena_bytes = 1 << 20,
           .max_handles = 64};
 }
-
-// The loop on a thread of its own, told things as a supervisor would.
-class LoopThread : public runtime::ServingReplies {
- public:
-  LoopThread(FakeServer& server, loader::Model& model) : server_(server) {
-    commands_ = *runtime::CommandQueue::Create();
-    thread_ = std::thread([this, &model] {
-      runtime::ServingLoop loop(
-          {.generation = 1, .doorbell_fd = server_.doorbell(), .spin = ipc::SpinBudget(0)},
-          server_.worker_page(), *commands_, *this);
-      if (loop.WaitForAdmission()) loop.Run(model);
-    });
-    Say(Command::Kind::kAdmit);
-  }
-  ~LoopThread() override { Exit(); }
-
-  void Add(size_t index) {
-    Command command{.kind = Command::Kind::kAddChannel};
-    command.server = *runtime::ChannelServer::Map(index, server_.Descriptors(index));
-    commands_->Push(std::move(command));
-  }
-  void Say(Command::Kind kind, uint64_t call = 0, uint64_t channel = 0) {
-    commands_->Push({.kind = kind, .call = call, .channel = channel});
-  }
-  void Exit() {
-    if (!thread_.joinable()) return;
-    Say(Command::Kind::kExit);
-    thread_.join();
-  }
-  // Waits until it was said.
-  void WaitFor(const std::string& what) {
-    std::unique_lock lock(mutex_);
-    said_new_.wait(lock, [&] { return Contains(what); });
-  }
-  bool HasSaid(const std::string& what) {
-    const std::lock_guard lock(mutex_);
-    return Contains(what);
-  }
-
-  void Held(uint64_t call) override { Note("held " + std::to_string(call)); }
-  void ChannelRemoved(uint64_t, uint64_t channel) override {
-    Note("removed " + std::to_string(channel));
-  }
-  void ChannelRefused(uint64_t, uint64_t, const absl::Status&) override { Note("refused"); }
-
- private:
-  bool Contains(const std::string& what) const {
-    return std::find(said_.begin(), said_.end(), what) != said_.end();
-  }
-  void Note(const std::string& what) {
-    const std::lock_guard lock(mutex_);
-    said_.push_back(what);
-    said_new_.notify_all();
-  }
-
-  FakeServer& server_;
-  std::unique_ptr<runtime::CommandQueue> commands_;
-  std::mutex mutex_;
-  std::condition_variable said_new_;
-  std::vector<std::string> said_;
-  std::thread thread_;
-};
 
 class StreamLoopTest : public ::testing::Test {
  protected:
@@ -184,6 +116,63 @@ TEST_F(StreamLoopTest, AHoldThatCameDuringAStepComesBeforeTheNextRequest) {
   EXPECT_TRUE(channel_.Wait(kLong)->response.ok());
 }
 
+TEST_F(StreamLoopTest, AStreamThatWaitsForItsCallerHoldsNobodyUp) {
+  Serve(/*max_streams=*/4);
+  Stream sums = OpenItems(channel_, kSum);
+  ASSERT_TRUE(WriteItem(sums, 1).ok());
+  EXPECT_EQ(ReadText(sums, kLong), "1");
+  const RawWorker raw(server_, 0);
+  Await([&] {  // the model waits for the second
+    const auto& progress =
+        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
+    return progress.items_taken.load() == 1;
+  });
+  Stream second = OpenItems(other_, kCollect, {.window = 4});
+  Stream counts = OpenCount(other_, {{"n", 3}}, {.window = 4});
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(ReadText(counts, kLong), std::to_string(i));
+    ASSERT_TRUE(channel_.Call(Scalars(channel_, kAdd, {{"x", 1}})).ok());
+    ASSERT_TRUE(WriteItem(second, i).ok());
+  }
+  EXPECT_EQ(ReadText(counts, kLong), "end");
+  Await([&] { return server_.worker_page().busy_since_ns.load() == 0; });
+  ASSERT_TRUE(second.WritesDone().ok());
+  EXPECT_EQ(ReadText(second, kLong), "3");
+  EXPECT_EQ(ReadText(second, kLong), "end");
+  ASSERT_TRUE(WriteItem(sums, 5).ok());
+  EXPECT_EQ(ReadText(sums, kLong), "6");
+  loop_->Say(Command::Kind::kRemoveChannel, 0, /*channel=*/0);  // while it waits
+  loop_->WaitFor("removed 0");
+  EXPECT_EQ(model_->destroyed.load(), 3);
+}
+
+TEST_F(StreamLoopTest, OneCallRunsAtATimeWhateverTheThread) {
+  Serve(/*max_streams=*/4);
+  Stream sums = OpenItems(channel_, kSum);
+  Stream more = OpenItems(other_, kSum, {.window = 4});
+  Stream counts = OpenCount(other_, {{"n", 300}}, {.window = 2});
+  int64_t sum = 0;
+  for (int64_t x = 0; x < 300; ++x) {
+    ASSERT_TRUE(WriteItem(sums, x).ok());
+    ASSERT_TRUE(WriteItem(more, 1).ok());
+    absl::StatusOr<Ticket> ticket = channel_.Submit(Scalars(channel_, kAdd, {{"x", x}}));
+    ASSERT_TRUE(ticket.ok());
+    ASSERT_EQ(ReadText(counts, kLong), std::to_string(x));
+    ASSERT_EQ(ReadText(more, kLong), std::to_string(x + 1));
+    ASSERT_EQ(ReadText(sums, kLong), std::to_string(sum += x));
+    const std::optional<Outcome> outcome = channel_.Wait(kLong);
+    ASSERT_TRUE(outcome && outcome->response.ok());
+  }
+  EXPECT_EQ(model_->most_inside.load(), 1);
+}
+
+TEST_F(StreamLoopTest, AStreamThatWaitsEndsWithItsTime) {
+  Serve(/*max_streams=*/2);
+  Stream stream = OpenItems(channel_, kCollect, {.timeout = absl::Milliseconds(50)});
+  Await([&] { return model_->destroyed.load() == 1; });
+  EXPECT_EQ(ReadText(stream, kLong), "DEADLINE_EXCEEDED");
+}
+
 TEST_F(StreamLoopTest, AHoldThatIsCalledOffIsNotAnswered) {
   Serve(/*max_streams=*/4);
   Stream stream = OpenItems(channel_, kSum);
@@ -191,7 +180,7 @@ TEST_F(StreamLoopTest, AHoldThatIsCalledOffIsNotAnswered) {
   EXPECT_EQ(ReadText(stream, kLong), "1");
   loop_->Say(Command::Kind::kHold, /*call=*/7);
   loop_->Say(Command::Kind::kServe);
-  ASSERT_TRUE(WriteItem(stream, 1).ok());  // the model waits for it: commands come after
+  ASSERT_TRUE(WriteItem(stream, 1).ok());  // it is under way: nothing was to be answered yet
   EXPECT_EQ(ReadText(stream, kLong), "2");
   ASSERT_TRUE(stream.WritesDone().ok());
   EXPECT_EQ(ReadText(stream, kLong), "end");

@@ -29,20 +29,43 @@ absl::Status Give(loader::OutputSink& outputs, int64_t value, int64_t size = 1) 
   return absl::OkStatus();
 }
 
+// Counts what runs of the model at once.
+class Inside {
+ public:
+  explicit Inside(StreamModel& model) : model_(model) { Enter(); }
+  ~Inside() { Leave(); }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  void Enter() {
+    const int now = model_.inside.fetch_add(1) + 1;
+    int most = model_.most_inside.load();
+    while (most < now && !model_.most_inside.compare_exchange_weak(most, now)) {
+    }
+  }
+  void Leave() { model_.inside.fetch_sub(1); }
+
+ private:
+  StreamModel& model_;
+};
+
 // Counts for the model what it gives.
 class CountedStream : public loader::ModelStream {
  public:
   explicit CountedStream(StreamModel& model) : model_(model) { model_.started.fetch_add(1); }
-  ~CountedStream() override { model_.destroyed.fetch_add(1); }
+  ~CountedStream() override {
+    const Inside inside(model_);
+    model_.destroyed.fetch_add(1);
+  }
   absl::StatusOr<bool> Next(loader::OutputSink& outputs) override {
-    absl::StatusOr<bool> next = Try(outputs);
+    Inside inside(model_);
+    absl::StatusOr<bool> next = Try(outputs, inside);
     if (next.ok() && *next) model_.given.fetch_add(1);
     if (absl::IsResourceExhausted(next.status())) model_.refused.fetch_add(1);
     return next;
   }
 
  private:
-  virtual absl::StatusOr<bool> Try(loader::OutputSink& outputs) = 0;
+  virtual absl::StatusOr<bool> Try(loader::OutputSink& outputs, Inside& inside) = 0;
   StreamModel& model_;
 };
 
@@ -55,7 +78,7 @@ class Count final : public CountedStream {
         size_(Value(inputs[2], 1)) {}
 
  private:
-  absl::StatusOr<bool> Try(loader::OutputSink& outputs) override {
+  absl::StatusOr<bool> Try(loader::OutputSink& outputs, Inside&) override {
     if (next_ == fail_) return absl::OutOfRangeError(absl::StrCat("no number ", next_));
     if (next_ == n_) return false;
     if (absl::Status given = Give(outputs, next_, size_); !given.ok()) return given;
@@ -74,10 +97,12 @@ class Sum final : public CountedStream {
       : CountedStream(model), items_(items), each_(each) {}
 
  private:
-  absl::StatusOr<bool> Try(loader::OutputSink& outputs) override {
+  absl::StatusOr<bool> Try(loader::OutputSink& outputs, Inside& inside) override {
     if (ended_) return false;
     for (;;) {
+      inside.Leave();
       absl::StatusOr<std::optional<std::span<const TensorView>>> item = items_.Next();
+      inside.Enter();
       if (!item.ok()) return item.status();
       ended_ = !item->has_value();
       if (ended_ && each_) return false;
@@ -115,12 +140,14 @@ absl::Status StreamModel::RunMethod(size_t method, loader::CallContext&,
                                     std::span<const TensorView> inputs,
                                     loader::OutputSink& outputs) {
   if (method != kAdd) return absl::InternalError("a stream that is run once");
+  const Inside inside(*this);
   return Give(outputs, Value(inputs[0], 0) + 1);
 }
 
 absl::StatusOr<std::unique_ptr<loader::ModelStream>> StreamModel::StartStream(
     size_t method, loader::CallContext&, std::span<const TensorView> inputs,
     loader::ItemSource& items) {
+  const Inside inside(*this);
   if (method == kCount) return std::make_unique<Count>(*this, inputs);
   if (method == kAdd) return absl::InternalError("a call that is a stream");
   return std::make_unique<Sum>(*this, items, method == kSum);

@@ -43,6 +43,9 @@ class StreamModel : public loader::Model {
   std::atomic<int> destroyed{0};
   std::atomic<int64_t> given{0};    // responses of streams
   std::atomic<int64_t> refused{0};  // that did not fit at first
+  // Its code that runs in this moment, but for what waits for an item; and at most so far.
+  std::atomic<int> inside{0};
+  std::atomic<int> most_inside{0};
 
  private:
   const std::vector<Method> methods_ = StreamMethods();

@@ -119,9 +119,9 @@ class Items {
   explicit Items(const BatonItems& items) : items_(items) {}
   Items(const Items&) = delete;
   Items& operator=(const Items&) = delete;
-  // Waits for the next: the streamed inputs, in the signature's order, valid until
-  // the next call. nullopt when there are no more. Throws ModelError when the
-  // caller has gone or its time is over: let it pass.
+  // On the thread that called the stream. Waits for the next: the streamed inputs, in
+  // the signature's order, valid until the next call. nullopt when there are no more. Throws
+  // ModelError when the caller has gone or its time is over: let it pass.
   std::optional<std::span<const TensorView>> Next();
 
  private:
@@ -155,7 +155,10 @@ class Model {
   // are; asked once. Their numbers are their places here.
   virtual std::vector<Method> methods() const { return {}; }
   // Streams that may be under way at once; while so many are, no other request is
-  // started. With 1 a call never meets another one half done.
+  // started. With 1 a call never meets another one half done, and all come on one
+  // thread. With more, a stream that gets items has a thread of its own, and while it
+  // waits in Items::Next other calls come, on other threads; calls never run at the
+  // same time.
   virtual size_t max_streams() const { return 1; }
 
   // Device bytes that Upload needs; asked once, after signature().

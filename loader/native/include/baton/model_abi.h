@@ -15,7 +15,10 @@
  *    where upload to cleanup may be left out, and after a failed call only
  *    destroy follows (a failed run may be followed by more). A run is also one
  *    of run_method, start_stream and next; end_stream comes once for each stream
- *    that start_stream gave, before cleanup.
+ *    that start_stream gave, before cleanup. It need not be the same thread each
+ *    time where max_streams gave more than 1: then all functions of a stream that
+ *    gets items are called on one of its own, and while it waits in BatonItems.next
+ *    other functions are called, on other threads, one at a time.
  *  - Whoever allocates frees: pointers that one side gets are the other's, and
  *    valid until the call returns, unless said otherwise.
  */
@@ -190,7 +193,8 @@ typedef struct BatonModelApi {
    * of its own gives a count of 0, and is asked for run alone. */
   /* As signature; the first method is the one that signature tells of. */
   int32_t (*methods)(void* model, const BatonMethod** methods, uint32_t* count, BatonError* error);
-  /* Streams that may be under way at once; 0 counts as 1. */
+  /* Streams that may be under way at once; 0 counts as 1. What more than 1 means
+   * for threads: see above. */
   uint32_t (*max_streams)(void* model);
   int32_t (*run_method)(void* model, uint32_t method, const BatonTensor* inputs,
                         uint32_t input_count, const BatonOutputs* outputs, BatonError* error);
