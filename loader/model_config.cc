@@ -23,6 +23,7 @@ namespace baton::loader {
 namespace {
 
 constexpr size_t kMaxModelNameBytes = 64;
+constexpr int64_t kMaxThreads = 1024;
 
 bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; }
 
@@ -237,7 +238,9 @@ void AddPythonKeys(ModelConfig& config, Deferred& deferred, std::vector<ConfigKe
                     deferred.python_only.push_back(node);
                     const absl::StatusOr<int64_t> threads = node.Integer();
                     if (!threads.ok()) return threads.status();
-                    if (*threads < 1) return node.Error("expected 1 or more");
+                    if (*threads < 1 || *threads > kMaxThreads) {
+                      return node.Error(absl::StrCat("expected 1 to ", kMaxThreads));
+                    }
                     config.options["num_threads"] = absl::StrCat(*threads);
                     return absl::OkStatus();
                   }});

@@ -86,7 +86,34 @@ absl::Status Prepare() {
   return absl::OkStatus();
 }
 
+// Of one thread that calls Python.
+class ThreadState {
+ public:
+  ThreadState() {
+    // What is printed when the thread's values go is put together by a thread-local, which has to
+    // be there longer than this: made before it.
+    PythonLog::EndLines();
+    gil_ = PyGILState_Ensure();
+    state_ = PyEval_SaveThread();
+  }
+  ~ThreadState() {
+    PyEval_RestoreThread(state_);
+    PyGILState_Release(gil_);
+  }
+  ThreadState(const ThreadState&) = delete;
+  ThreadState& operator=(const ThreadState&) = delete;
+
+ private:
+  PyGILState_STATE gil_;
+  PyThreadState* state_;
+};
+
 }  // namespace
+
+void KeepThreadState() {
+  if (PyGILState_GetThisThreadState() != nullptr) return;
+  thread_local const ThreadState state;
+}
 
 absl::Status StartInterpreter(const std::string& executable) {
   static bool ready = false;

@@ -19,6 +19,11 @@ namespace baton::python {
 // lacks numpy. Afterwards no thread holds the GIL.
 absl::Status StartInterpreter(const std::string& executable);
 
+// Lets this thread keep what Python has of it, threading.local's values among it,
+// from one Gil to the next, until it ends; nothing where it does already, as the thread
+// that started the interpreter. Else it is forgotten each time. Without the GIL.
+void KeepThreadState();
+
 // Holds the GIL in its scope. For any thread; may be nested.
 class Gil {
  public:

@@ -17,7 +17,7 @@ namespace baton::python {
 // which may keep it.
 //
 // Thread safety: with the GIL. Next waits without it. Items are to be asked for
-// on the thread that serves; on another one it is a RuntimeError.
+// on the thread of the call; on another one it is a RuntimeError.
 class ItemFeed {
  public:
   // `plan` and `source` must live until Detach.

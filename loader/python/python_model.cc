@@ -2,11 +2,13 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "loader/python/call_scope.h"
@@ -38,12 +40,20 @@ absl::StatusOr<bool> ConstructsInStaging(const loader::ModelConfig& config) {
                                                  "' is neither 'staging' nor 'admission'"));
 }
 
+// It was checked when it was read.
+size_t Threads(const loader::ModelConfig& config) {
+  size_t threads = 1;
+  return absl::SimpleAtoi(Option(config, "num_threads"), &threads) ? std::max<size_t>(threads, 1)
+                                                                   : 1;
+}
+
 class PythonModel final : public loader::Model {
  public:
   PythonModel(const loader::ModelConfig& config, bool in_staging)
       : model_{config.name, std::filesystem::path(config.file).parent_path().string()},
         file_(config.file),
-        in_staging_(in_staging) {}
+        in_staging_(in_staging),
+        unfit_(Threads(config)) {}
   ~PythonModel() override;
 
   absl::Status Stage();
@@ -52,6 +62,8 @@ class PythonModel final : public loader::Model {
   std::span<const Method> methods() const override { return methods_; }
   uint64_t device_bytes() const override { return 0; }
   bool may_warm_up() const override { return false; }
+  size_t max_streams() const override { return unfit_.size(); }
+  bool concurrent_calls() const override { return unfit_.size() > 1; }
 
   absl::Status Upload(const loader::DeviceRegion& region) override;
   absl::Status Run(std::span<const TensorView> inputs, loader::OutputSink& outputs) override {
@@ -72,6 +84,8 @@ class PythonModel final : public loader::Model {
   absl::Status Construct();
   absl::Status RunPlanned(size_t method, loader::CallContext& call,
                           std::span<const TensorView> inputs, loader::OutputSink& outputs);
+  py::object TakeUnfit(size_t method, std::span<const TensorView> inputs);
+  void KeepUnfit(size_t method, std::span<const TensorView> inputs, py::object result);
   absl::StatusOr<const MethodPlan*> PlanOf(size_t method, size_t inputs, bool streams) const;
 
   const ModelName model_;
@@ -83,12 +97,13 @@ class PythonModel final : public loader::Model {
   std::vector<MethodPlan> plans_;
   py::object class_;
   py::object instance_;
-  UnfitResult unfit_;
+  std::vector<UnfitResult> unfit_;  // one for each call that may be under way
+  size_t next_unfit_ = 0;           // which is replaced
 };
 
 PythonModel::~PythonModel() {
   const Gil gil;
-  unfit_ = {};
+  unfit_.clear();
   plans_.clear();
   instance_ = {};
   class_ = {};
@@ -175,17 +190,30 @@ absl::Status PythonModel::RunMethod(size_t method, loader::CallContext& call,
                                     loader::OutputSink& outputs) {
   const absl::StatusOr<const MethodPlan*> plan = PlanOf(method, inputs.size(), /*streams=*/false);
   if (!plan.ok()) return plan.status();
+  if (concurrent_calls()) KeepThreadState();
   const Gil gil;
   return RunPlanned(method, call, inputs, outputs);
+}
+
+py::object PythonModel::TakeUnfit(size_t method, std::span<const TensorView> inputs) {
+  if (unfit_.size() == 1) return unfit_[0].Take(method, inputs);
+  for (UnfitResult& unfit : unfit_) {
+    if (unfit.Has(method, inputs)) return unfit.Take(method, inputs);
+  }
+  return {};
+}
+
+void PythonModel::KeepUnfit(size_t method, std::span<const TensorView> inputs, py::object result) {
+  unfit_[next_unfit_++ % unfit_.size()].Keep(method, inputs, std::move(result));
 }
 
 absl::Status PythonModel::RunPlanned(size_t method, loader::CallContext& call,
                                      std::span<const TensorView> inputs,
                                      loader::OutputSink& outputs) {
   const MethodPlan& plan = plans_[method];
-  if (const py::object before = unfit_.Take(method, inputs)) {
+  if (const py::object before = TakeUnfit(method, inputs)) {
     absl::Status written = ResultWriter(plan, outputs).WriteLater(before);
-    if (absl::IsResourceExhausted(written)) unfit_.Keep(method, inputs, before);
+    if (absl::IsResourceExhausted(written)) KeepUnfit(method, inputs, before);
     return written;
   }
   CallContextVars vars;
@@ -208,7 +236,7 @@ absl::Status PythonModel::RunPlanned(size_t method, loader::CallContext& call,
   status = writer.Write(result);
   const bool own_secrets = inputs[plan.secrets_input()].dtype != DType::kInvalid;
   if (absl::IsResourceExhausted(status) && !own_secrets && !lease.in_use()) {
-    unfit_.Keep(method, inputs, writer.ForLater(result));
+    KeepUnfit(method, inputs, writer.ForLater(result));
   }
   if (status.ok() || absl::IsResourceExhausted(status)) return status;
   return ModelError(model_, "", vars.WithoutSecrets(status));
@@ -219,6 +247,7 @@ absl::StatusOr<std::unique_ptr<loader::ModelStream>> PythonModel::StartStream(
     loader::ItemSource& items) {
   const absl::StatusOr<const MethodPlan*> plan = PlanOf(method, inputs.size(), /*streams=*/true);
   if (!plan.ok()) return plan.status();
+  if (concurrent_calls()) KeepThreadState();
   return StartPythonStream(model_, **plan, call, inputs, items);
 }
 
@@ -248,11 +277,6 @@ absl::StatusOr<std::unique_ptr<loader::Model>> StageModel(const loader::ModelCon
   if (!started.ok()) {
     return absl::Status(started.code(),
                         absl::StrCat(config.directory, ": ", std::string(started.message())));
-  }
-  const std::string threads = Option(config, "num_threads");
-  if (!threads.empty() && threads != "1") {
-    PythonLog::Write(absl::StrCat("num_threads: ", threads,
-                                  " in config.yaml: calls run one at a time so far\n"));
   }
   auto model = std::make_unique<PythonModel>(config, *in_staging);
   absl::Status staged = model->Stage();

@@ -17,7 +17,8 @@ namespace baton::python {
 //   construct    "staging" or "admission": when the model is made and its
 //                load_model() runs; left out, in staging on the host and at
 //                admission on a GPU
-//   num_threads  taken, and said to be of no use so far where it is not 1
+//   num_threads  calls that may run at once, each on a thread of its own; 1: all
+//                on the thread that calls
 //
 // INVALID_ARGUMENT: the file, or its class, is none that can be served, with
 // the place. UNKNOWN: the model's own code raised, with the traceback.

@@ -16,8 +16,8 @@ void UnfitResult::Keep(size_t method, std::span<const TensorView> inputs, pybind
                        .shape = {input.shape.begin(), input.shape.end()},
                        .bytes = {input.bytes.begin(), input.bytes.end()}});
   }
-  result_ = std::move(result);
   kept_ = std::chrono::steady_clock::now();
+  result_ = std::move(result);
 }
 
 bool UnfitResult::Matches(std::span<const TensorView> inputs) const {
@@ -29,11 +29,19 @@ bool UnfitResult::Matches(std::span<const TensorView> inputs) const {
 
 pybind11::object UnfitResult::Take(size_t method, std::span<const TensorView> inputs) {
   if (!result_) return {};
-  pybind11::object result = std::exchange(result_, {});
-  const bool fresh = std::chrono::steady_clock::now() - kept_ <= kMaxAge;
-  if (!fresh || method != method_ || !Matches(inputs)) result = {};
+  const bool matches = fresh() && method == method_ && Matches(inputs);
   inputs_.clear();
+  pybind11::object result = std::exchange(result_, {});
+  if (!matches) result = {};
   return result;
+}
+
+bool UnfitResult::Has(size_t method, std::span<const TensorView> inputs) {
+  if (!result_) return false;
+  if (fresh()) return method == method_ && Matches(inputs);
+  inputs_.clear();
+  result_ = {};
+  return false;
 }
 
 }  // namespace baton::python

@@ -14,11 +14,13 @@
 
 namespace baton::python {
 
-// Holds one result, for the next call alone. A call that asks again is not told
+// Holds one result: for the next call alone, or, where several calls run at once, until it
+// is asked for, too old, or replaced. A call that asks again is not told
 // from another one of the same method with the very same inputs; nor can a model
 // tell them apart, so that either may have the result, and the other runs.
 //
-// Thread safety: one thread, with the GIL.
+// Thread safety: with the GIL, which whatever destroys a result may give up: that is done
+// last.
 class UnfitResult {
  public:
   // Does nothing where the inputs take more than kMaxBytes.
@@ -26,6 +28,9 @@ class UnfitResult {
   // The result, if these are the inputs and it is not older than kMaxAge; else
   // null. Forgets it in any case.
   pybind11::object Take(size_t method, std::span<const TensorView> inputs);
+
+  // Whether Take would give it. What is too old is forgotten.
+  bool Has(size_t method, std::span<const TensorView> inputs);
 
   static constexpr size_t kMaxBytes = 16 << 20;
   static constexpr std::chrono::seconds kMaxAge{5};
@@ -37,6 +42,7 @@ class UnfitResult {
     std::vector<std::byte> bytes;
   };
   bool Matches(std::span<const TensorView> inputs) const;
+  bool fresh() const { return std::chrono::steady_clock::now() - kept_ <= kMaxAge; }
 
   size_t method_ = 0;
   std::vector<Input> inputs_;

@@ -272,8 +272,10 @@ TEST_F(ModelConfigTest, ForeignKeysAreForPythonOnly) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->options.at("num_threads"), "16");
   EXPECT_EQ(config->options.at("construct"), "staging");
-  EXPECT_THAT(std::string(LoadModelConfig(dir.path(), "num_threads: 0\n").status().message()),
-              HasSubstr("config.yaml:1: num_threads"));
+  for (const char* wrong : {"num_threads: 0\n", "num_threads: 1025\n"}) {
+    EXPECT_THAT(std::string(LoadModelConfig(dir.path(), wrong).status().message()),
+                HasSubstr("config.yaml:1: num_threads: expected 1 to 1024"));
+  }
   EXPECT_THAT(std::string(LoadModelConfig(dir.path(), "modell: 1\n").status().message()),
               HasSubstr("did you mean 'model'"));
   EXPECT_THAT(

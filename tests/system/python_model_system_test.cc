@@ -99,6 +99,16 @@ TEST_F(PythonSystemTest, A12A18A23SecretsBeforeTheImportAndOneCleanupEach) {
   EXPECT_EQ(Cleanups(), (std::vector<std::string>{"first-key", "second-key", "none"}));
 }
 
+// A call that has a thread of its own was taken: it counts as started.
+TEST_F(PythonSystemTest, AKillWhileACallHasAThreadAbortsItAndTheNextServes) {
+  options_.env["BATON_CRASH_AT"] = "worker.call_started@1";
+  ServePython("num_threads: 2\n");
+  const absl::Status status = Try("echo x").status();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_EQ(Ask("echo y"), "y");
+  EXPECT_EQ(Generation(), 2u);
+}
+
 TEST_F(PythonSystemTest, A16WhatAModelPrintsHasNoSecret) {
   SetSecret("APP_KEY", "sword-fish");
   ServePython();
