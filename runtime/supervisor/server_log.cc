@@ -13,4 +13,11 @@ ServerLog MakeServerLog(const std::string& server) {
   return log;
 }
 
+ServerLog MakeOutputLog() {
+  auto log = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>(STDERR_FILENO));
+  log->set_pattern("%v");
+  log->flush_on(spdlog::level::trace);
+  return log;
+}
+
 }  // namespace baton::runtime

@@ -15,6 +15,9 @@ using ServerLog = std::shared_ptr<spdlog::logger>;
 
 ServerLog MakeServerLog(const std::string& server);
 
+// The same place for lines that are whole already: those of workers.
+ServerLog MakeOutputLog();
+
 }  // namespace baton::runtime
 
 #endif  // BATON_RUNTIME_SUPERVISOR_SERVER_LOG_H_

@@ -17,6 +17,9 @@ using State = ipc::ServerState;
 
 namespace {
 
+// Of what a worker writes, before others have a turn.
+constexpr size_t kOutputBytesATurn = 64 << 10;
+
 // All of the machine's memory: what the host device has where nobody set a limit.
 uint64_t TotalMemoryBytes() {
   return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
@@ -237,6 +240,9 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
   spec.doorbell_fd = pages_.doorbell_fd();
   spec.life_fd = folder_.life_fd();
   spec.secrets = fall_back ? last_good_secrets_ : NewestSecrets();
+  spec.log = [log = output_log_](std::string_view line) {
+    log->info(spdlog::string_view_t(line.data(), line.size()));
+  };
   absl::StatusOr<std::unique_ptr<WorkerHandle>> worker =
       BATON_FAIL_POINT("supervisor.read_secrets")
           ? absl::InternalError("the secrets are not read at the point supervisor.read_secrets")
@@ -248,11 +254,15 @@ void SupervisorCore::Spawn(uint64_t generation, bool last_good) {
       FlushWorker(generation);
       ReadWorker(generation);
     }));
+    watched.Update(loop_->Watch((*worker)->output().fd(),
+                                [this, generation] { ReadOutput(generation, kOutputBytesATurn); }));
     if (watched.ok()) {
       workers_[generation] = *std::move(worker);
       return;
     }
     loop_->Forget((*worker)->pidfd());
+    loop_->Forget((*worker)->socket_fd());
+    loop_->Forget((*worker)->output().fd());
     worker = watched;
   }
   failure_code_ = worker.status().code();

@@ -90,6 +90,7 @@ SupervisorCore::SupervisorCore(SupervisorOptions options, loader::ModelConfig co
       config_(std::move(config)),
       folder_(std::move(folder)),
       log_(MakeServerLog(folder_.name())),
+      output_log_(MakeOutputLog()),
       pages_(std::move(pages)),
       loop_(std::move(loop)),
       fronts_(*loop_, *this, log_, options_.limits),

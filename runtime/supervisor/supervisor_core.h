@@ -120,6 +120,8 @@ class SupervisorCore : private FrontTable::Owner {
   WorkerHandle* Worker(uint64_t generation);
   void Sent(uint64_t generation, const absl::Status& status);
   void FlushWorker(uint64_t generation);
+  // Logs what it has written, up to `most` bytes; at its end it is not watched any more.
+  void ReadOutput(uint64_t generation, size_t most);
   // At most so many messages: others want a turn, too.
   void ReadWorker(uint64_t generation, int most = 64);
   absl::Status HandleWorker(WorkerHandle& worker, ipc::ControlMessage message);
@@ -168,6 +170,7 @@ class SupervisorCore : private FrontTable::Owner {
   loader::ModelConfig config_;
   ipc::ServerFolder folder_;
   ServerLog log_;
+  ServerLog output_log_;  // of workers
   StatusPages pages_;
   std::unique_ptr<EventLoop> loop_;
   ipc::ControlListener listener_;

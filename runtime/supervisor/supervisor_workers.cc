@@ -53,6 +53,12 @@ void SupervisorCore::FlushWorker(uint64_t generation) {
   if (worker != nullptr && worker->stalled_since_ns() != 0) Sent(generation, worker->Flush());
 }
 
+void SupervisorCore::ReadOutput(uint64_t generation, size_t most) {
+  WorkerHandle* worker = Worker(generation);
+  if (worker == nullptr || worker->output().Read(most)) return;
+  loop_->Forget(worker->output().fd());
+}
+
 void SupervisorCore::ReadWorker(uint64_t generation, int most) {
   for (int i = 0; i < most; ++i) {
     WorkerHandle* worker = Worker(generation);
@@ -78,6 +84,8 @@ void SupervisorCore::ReadWorker(uint64_t generation, int most) {
 absl::Status SupervisorCore::HandleWorker(WorkerHandle& worker, ipc::ControlMessage message) {
   const Envelope::Reader envelope = message.envelope();
   const uint64_t generation = worker.generation();
+  // What it wrote before it said this comes first in the log, too.
+  ReadOutput(generation, WorkerOutput::kPipeBytes);
   switch (envelope.which()) {
     case Envelope::STAGED:
       return WorkerStaged(worker, message);
@@ -287,6 +295,8 @@ void SupervisorCore::WorkerEnded(uint64_t generation) {
   auto reaped = worker->TryReap();
   if (reaped.ok() && !*reaped) return;
   const Ended ended{worker->pid(), reaped.ok() ? **reaped : ipc::ExitStatus{}};
+  loop_->Forget(worker->output().fd());
+  worker->output().Finish();
   loop_->Forget(worker->pidfd());
   loop_->Forget(worker->socket_fd());
   workers_.erase(generation);

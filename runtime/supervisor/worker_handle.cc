@@ -35,11 +35,12 @@ std::vector<std::string> EnvironmentWith(const std::string& variable) {
 
 }  // namespace
 
-WorkerHandle::WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process,
-                           ipc::ControlSocket socket)
+WorkerHandle::WorkerHandle(const WorkerSpec& spec, std::unique_ptr<WorkerOutput> output,
+                           ipc::ChildProcess process, ipc::ControlSocket socket)
     : generation_(spec.generation),
       secrets_(spec.secrets),
       config_(spec.config),
+      output_(std::move(output)),
       process_(std::move(process)),
       socket_(std::move(socket)) {}
 
@@ -50,20 +51,25 @@ absl::StatusOr<std::unique_ptr<WorkerHandle>> WorkerHandle::Spawn(const WorkerSp
   }
   absl::StatusOr<SealedSecrets> secrets = SealSecrets(*spec.secrets, spec.config);
   if (!secrets.ok()) return secrets.status();
+  absl::StatusOr<std::unique_ptr<WorkerOutput>> output =
+      WorkerOutput::Create(spec.secrets, spec.log);
+  if (!output.ok()) return output.status();
   auto pair = ipc::ControlSocket::MakePair();
   if (!pair.ok()) return pair.status();
   ipc::SpawnOptions options;
   options.executable = spec.executable;
   // For people who look at ps; the worker is told everything by `start`.
   options.args = {"--name", spec.server, "--generation", absl::StrCat(spec.generation)};
-  options.fds = {{pair->second.get(), kWorkerSocketFd}};
+  // Its standard output, of which nobody knows whose it is, becomes its standard error.
+  options.fds = {{(*output)->write_fd(), STDERR_FILENO}, {pair->second.get(), kWorkerSocketFd}};
   // What a child of the model's code holds of the device would outlive the worker, and pin it.
   options.kill_group_at_end = true;
   options.env = EnvironmentWith(WorkerTag(spec.generation));
   absl::StatusOr<ipc::ChildProcess> process = ipc::SpawnProcess(options);
   if (!process.ok()) return process.status();
+  (*output)->CloseWriteEnd();
   std::unique_ptr<WorkerHandle> worker(
-      new WorkerHandle(spec, *std::move(process), std::move(pair->first)));
+      new WorkerHandle(spec, *std::move(output), *std::move(process), std::move(pair->first)));
   const absl::Status sent = worker->Send(
       [&](schema::Envelope::Builder to) {
         auto start = to.initStart();

@@ -28,6 +28,7 @@
 #include "ipc/process.h"
 #include "runtime/supervisor/channel_record.h"
 #include "runtime/supervisor/secrets.h"
+#include "runtime/supervisor/worker_output.h"
 
 namespace baton::runtime {
 
@@ -42,14 +43,16 @@ struct WorkerSpec {
   int life_fd = -1;  // held by the worker to its end (ServerFolder::life_fd)
   // The handle keeps it: what a generation came up with is "last good".
   std::shared_ptr<const SecretsSnapshot> secrets;
-  std::string config;  // the text of config.yaml; as secrets
+  std::string config;     // the text of config.yaml; as secrets
+  WorkerOutput::Log log;  // where its lines go
 };
 
 class WorkerHandle {
  public:
   // Starts the program and tells it to stage the model. Of the environment it
   // inherits the supervisor's; the secrets go through a sealed memfd and are
-  // never on a command line (A16).
+  // never on a command line (A16). What it writes to its standard error comes
+  // to `output`.
   static absl::StatusOr<std::unique_ptr<WorkerHandle>> Spawn(const WorkerSpec& spec);
 
   uint64_t generation() const { return generation_; }
@@ -57,6 +60,7 @@ class WorkerHandle {
   const ipc::ProcessIdentity& identity() const { return process_.identity(); }
   int pidfd() const { return process_.pidfd(); }
   int socket_fd() const { return socket_.fd(); }
+  WorkerOutput& output() { return *output_; }
   const std::shared_ptr<const SecretsSnapshot>& secrets() const { return secrets_; }
   const std::string& config() const { return config_; }
 
@@ -99,7 +103,8 @@ class WorkerHandle {
   int64_t hung_up_ns = 0;             // when its socket ended; 0: it has not
 
  private:
-  WorkerHandle(const WorkerSpec& spec, ipc::ChildProcess process, ipc::ControlSocket socket);
+  WorkerHandle(const WorkerSpec& spec, std::unique_ptr<WorkerOutput> output,
+               ipc::ChildProcess process, ipc::ControlSocket socket);
   // A message with descriptors of its own: the channel may end before it is sent.
   struct Outgoing {
     std::unique_ptr<capnp::MallocMessageBuilder> message;
@@ -111,6 +116,7 @@ class WorkerHandle {
   const uint64_t generation_;
   const std::shared_ptr<const SecretsSnapshot> secrets_;
   const std::string config_;
+  const std::unique_ptr<WorkerOutput> output_;
   ipc::ChildProcess process_;
   ipc::ControlSocket socket_;
   std::deque<Outgoing> outgoing_;
