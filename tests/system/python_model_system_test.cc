@@ -1,7 +1,5 @@
 // Python models in real workers: what a worker's life, a reload and a loss are to them. What a
 // model can do is in tests/loader/python.
-#include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -11,45 +9,28 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
-#include "tests/system/system_test_base.h"
+#include "tests/system/python_system_test.h"
 
 namespace baton::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-class PythonSystemTest : public SystemTest {
+class PythonSystemTest : public PythonSystemTestBase {
  protected:
-  // Serves a copy of tests/loader/python/models/served, whose config.yaml is `config`; none:
-  // without.
   void ServePython(const std::string& config = "") {
-    options_.directory = temp_.path() + "/model";
-    fs::copy(absl::StrCat(std::getenv("BATON_SOURCE_DIR"), "/tests/loader/python/models/served"),
-             options_.directory, fs::copy_options::recursive);
-    if (!config.empty()) std::ofstream(options_.directory + "/config.yaml") << config;
-    if (fs::exists(secrets_)) options_.secrets_directory = secrets_;
     options_.env["CLEANUP_FILE"] = cleanup_file_;
-    absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach();
-    ASSERT_TRUE(front.ok()) << front.status();
-    front_ = *std::move(front);
-    absl::StatusOr<Channel> channel = front_->OpenChannel();
-    ASSERT_TRUE(channel.ok()) << channel.status();
-    channel_.emplace(*std::move(channel));
+    PythonSystemTestBase::ServePython("served", config);
   }
 
   absl::StatusOr<std::string> Try(const std::string& text,
                                   absl::Duration timeout = absl::Minutes(1)) {
-    absl::StatusOr<Request> request =
-        channel_->NewRequest({{"text", DType::kUInt8, {static_cast<int64_t>(text.size())}}});
+    absl::StatusOr<Request> request = channel_->NewRequest({TextSpec("text", text)});
     if (!request.ok()) return request.status();
-    std::copy(text.begin(), text.end(), request->input<uint8_t>(0).begin());
+    Fill(*request, "text", text);
     absl::StatusOr<Response> response = channel_->Call(*std::move(request), {.timeout = timeout});
     if (!response.ok()) return response.status();
-    const auto output = response->output<uint8_t>("output");
-    return std::string(output.begin(), output.end());
+    return TextOf(*response);
   }
   std::string Ask(const std::string& text) {
     absl::StatusOr<std::string> answer = Try(text);
@@ -65,7 +46,6 @@ class PythonSystemTest : public SystemTest {
   bool LogHas(const std::string& text) const { return absl::StrContains(server_->Log(), text); }
 
   const std::string cleanup_file_ = temp_.path() + "/cleanups";
-  std::optional<Channel> channel_;
 };
 
 TEST_F(PythonSystemTest, A1ServesADirectoryWithNothingButModelPy) {
@@ -115,9 +95,11 @@ TEST_F(PythonSystemTest, A16WhatAModelPrintsHasNoSecret) {
   EXPECT_EQ(Ask("print the sword-fish of model"), "");
   EXPECT_TRUE(WaitFor([&] { return LogHas("python model 'model': printed: the *** of model"); }))
       << server_->Log();
-  // What goes past Python is not looked at; it is in the log all the same.
+  // Nor has what goes past Python.
+  EXPECT_TRUE(WaitFor([&] { return LogHas("\nwritten: the *** of model\n"); })) << server_->Log();
   EXPECT_EQ(Ask("print plain"), "");
-  EXPECT_TRUE(WaitFor([&] { return LogHas("written: plain"); })) << server_->Log();
+  EXPECT_TRUE(WaitFor([&] { return LogHas("\nwritten: plain\n"); })) << server_->Log();
+  EXPECT_FALSE(LogHas("sword-fish")) << server_->Log();
 }
 
 TEST_F(PythonSystemTest, A19AModelThatFailsKeepsTheOneBefore) {
@@ -153,6 +135,8 @@ TEST_F(PythonSystemTest, A31ASegfaultFailsItsRequestAndTheWorkerIsReplaced) {
   EXPECT_TRUE(absl::IsAborted(status)) << status;
   EXPECT_EQ(Ask("echo on"), "on");
   EXPECT_EQ(Generation(), 2u);
+  // Its last words were read after its death.
+  EXPECT_TRUE(LogHas("Fatal Python error: Segmentation fault")) << server_->Log();
 }
 
 TEST_F(PythonSystemTest, A31A32OneThatNeverReturnsIsReplaced) {

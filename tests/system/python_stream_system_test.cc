@@ -1,7 +1,4 @@
 // Python generators behind a real ring: what the caller sees, and when.
-#include <algorithm>
-#include <cstdlib>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -9,36 +6,16 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
-#include "baton/channel.h"
-#include "tests/system/system_test_base.h"
+#include "tests/system/python_system_test.h"
 
 namespace baton::testing {
 namespace {
 
 constexpr absl::Duration kLong = absl::Minutes(1);
 
-class PythonStreamSystemTest : public SystemTest {
+class PythonStreamSystemTest : public PythonSystemTestBase {
  protected:
-  void SetUp() override {
-    options_.directory =
-        absl::StrCat(std::getenv("BATON_SOURCE_DIR"), "/tests/loader/python/models/streaming");
-    absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach();
-    ASSERT_TRUE(front.ok()) << front.status();
-    front_ = *std::move(front);
-    absl::StatusOr<Channel> channel = front_->OpenChannel();
-    ASSERT_TRUE(channel.ok()) << channel.status();
-    channel_.emplace(*std::move(channel));
-  }
-
-  static TensorSpec TextSpec(const std::string& name, const std::string& text) {
-    return {.name = name, .dtype = DType::kUInt8, .shape = {static_cast<int64_t>(text.size())}};
-  }
-  static void Fill(Request& request, const std::string& name, const std::string& text) {
-    std::copy(text.begin(), text.end(), request.input<uint8_t>(name).begin());
-  }
+  void SetUp() override { ServePython("streaming"); }
 
   // A loaned request of `method` with these texts.
   Request TextRequest(const std::string& method,
@@ -72,19 +49,16 @@ class PythonStreamSystemTest : public SystemTest {
     if (!read.ok()) return read.status().ToString();
     if (read->found == Stream::Found::kNothing) return "<nothing>";
     if (read->found == Stream::Found::kEnd) return "<end>";
-    const auto output = read->response.output<uint8_t>("output");
-    return {output.begin(), output.end()};
+    return TextOf(read->response);
   }
   // The value that the method "log" gives holds these bytes.
   bool ModelLogHas(const std::string& event) {
     absl::StatusOr<Response> response = channel_->Call(TextRequest("log", {}), {.timeout = kLong});
     if (!response.ok()) return false;
-    const auto output = response->output<uint8_t>("output");
-    seen_.append(output.begin(), output.end());
+    seen_ += TextOf(*response);
     return absl::StrContains(seen_, event);
   }
 
-  std::optional<Channel> channel_;
   std::string seen_;
 };
 

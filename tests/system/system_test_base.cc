@@ -28,10 +28,14 @@ absl::Status SystemTest::TryServe(const std::vector<std::string>& options,
                                   const std::string& config) {
   options_.directory = ProbeModel(temp_, options, config);
   if (fs::exists(secrets_)) options_.secrets_directory = secrets_;
+  return StartServer({.import_device = true});
+}
+
+absl::Status SystemTest::StartServer(const FrontOptions& front_options) {
   absl::StatusOr<std::unique_ptr<TestServer>> server = TestServer::Start(options_);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
-  absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach({.import_device = true});
+  absl::StatusOr<std::unique_ptr<Front>> front = server_->Attach(front_options);
   if (!front.ok()) return front.status();
   front_ = *std::move(front);
   return absl::OkStatus();

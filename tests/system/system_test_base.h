@@ -28,6 +28,8 @@ class SystemTest : public ::testing::Test {
   // Serves a probe model; `config` are further lines of config.yaml.
   void Serve(const std::vector<std::string>& options, const std::string& config = "");
   absl::Status TryServe(const std::vector<std::string>& options, const std::string& config = "");
+  // Serves options_, whatever they say, and attaches front_.
+  absl::Status StartServer(const FrontOptions& front_options = {});
   // Replaces one secret, the way an editor does.
   void SetSecret(const std::string& key, const std::string& value);
 
