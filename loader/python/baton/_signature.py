@@ -185,7 +185,8 @@ def _tells_context(cls, folder):
 
     Only then do its methods have an output for that, which costs each call a little.
     """
-    modules = [sys.modules.get(base.__module__) for base in cls.__mro__ if base is not models.ModelClass]
+    modules = [sys.modules.get(base.__module__) for base in cls.__mro__
+               if base is not models.ModelClass and base.__module__ not in _foreign_bases()]
     modules += [module for module in list(sys.modules.values())
                 if (getattr(module, "__file__", None) or "").startswith(os.path.join(folder, ""))]
     for path in {getattr(module, "__file__", None) for module in modules}:
