@@ -5,7 +5,7 @@
 
 Two models that do nothing, one written in C++ (bench/null_model.cc) and one in Python
 (bench/null_python_model), are called from Python in these ways, in turns, a slice each, so that noise on the
-machine meets all alike. Prints JSON: microseconds, percentiles over all slices.
+machine meets all alike, by a thread with a CPU of its own. Prints JSON: microseconds, percentiles over all slices.
 
   predict/64             front.predict(x) of 64 bytes: bound, encoded, copied in, called, decoded
   python_model/64        the same, of the model in Python: `added_by_a_python_model_us` is the difference
@@ -28,6 +28,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 BYTES = (64, 1 << 20, 64 << 20)
@@ -42,12 +43,12 @@ def percentiles(samples):
     return {"p50_us": at(0.5), "p99_us": at(0.99), "samples": len(samples)}
 
 
-def cxx(build):
+def cxx(build, environment):
     """Medians of the benchmarks in C++, in microseconds."""
     medians = {}
     for program in ("roundtrip_bench", "python_model_bench"):
         run = subprocess.run([os.path.join(build, "bench", program), "--benchmark_format=json"],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=environment)
         for row in json.loads(run.stdout)["benchmarks"]:
             medians[row["name"]] = {name.replace("_ns", "_us"): round(row[name] * 1e-3, 3)
                                     for name in ("p50_ns", "p99_ns", "added_ns") if name in row}
@@ -119,22 +120,39 @@ def subjects(front, large, python, np):
     return made
 
 
+def pin(named, fronts):
+    """This thread to one CPU, the workers to another one, as roundtrip_bench has it."""
+    for call in named.values():  # opens all channels: one that a thread with a single CPU opens never spins
+        run(call, 1)
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        return
+    for front in fronts:
+        os.sched_setaffinity(worker_of(front._server.pid), {cpus[1]})
+    os.sched_setaffinity(threading.get_native_id(), {cpus[0]})
+
+
+def run(call, times, into=None):
+    """Calls it so often; its times go into `into`."""
+    clock = time.perf_counter_ns
+    if hasattr(call, "begin"):
+        call.begin()
+    for _ in range(times // 10 + 1):
+        call()
+    if into is not None:
+        for _ in range(times):
+            began = clock()
+            call()
+            into.append(clock() - began)
+    if hasattr(call, "end"):
+        call.end()
+
+
 def measure(named, slices, per_slice):
     samples = {name: [] for name in named}
-    clock = time.perf_counter_ns
     for _ in range(slices):
         for name, call in named.items():
-            if hasattr(call, "begin"):
-                call.begin()
-            for _ in range(per_slice // 10):
-                call()
-            into = samples[name]
-            for _ in range(per_slice):
-                began = clock()
-                call()
-                into.append(clock() - began)
-            if hasattr(call, "end"):
-                call.end()
+            run(call, per_slice, samples[name])
     report = {name: percentiles(taken) for name, taken in samples.items()}
     for name, taken in samples.items():
         if name.startswith("chunk/"):
@@ -191,8 +209,9 @@ def main():
     import baton
 
     report = {"cpus": os.cpu_count()}
+    environment = dict(os.environ)  # without our own run directory, which goes
     if asked.cxx:
-        report["cxx_before"] = cxx(build)
+        report["cxx_before"] = cxx(build, environment)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_RUNTIME_DIR"] = folder
         library = os.path.join(build, "bench", "libbaton_null_model.so")
@@ -202,10 +221,11 @@ def main():
                 serve(baton, folder, library, BYTES[-1], log, response_arena_bytes=160 << 20) as large, \
                 baton.Front.launch(os.path.join(HERE, "null_python_model"), log=log, **room) as python:
             named = subjects(front, large, python, np)
+            pin(named, (front, large, python))
             report["python"] = measure(named, asked.slices, asked.per_slice)
             report["stream"] = stream_memory(python, asked.stream)
     if asked.cxx:
-        report["cxx_after"] = cxx(build)
+        report["cxx_after"] = cxx(build, environment)
     calls = report["python"]
     report["added_by_a_python_model_us"] = round(
         calls["python_model/64"]["p50_us"] - calls["predict/64"]["p50_us"], 3)
