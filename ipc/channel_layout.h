@@ -27,7 +27,7 @@ inline constexpr uint64_t kGranuleBytes = 128;
 
 inline constexpr uint64_t kSubmissionMagic = 0x3162'7553'6e74'6142;  // "BatnSub1"
 inline constexpr uint64_t kCompletionMagic = 0x3170'6d43'6e74'6142;  // "BatnCmp1"
-inline constexpr uint32_t kLayoutVersion = 1u << 16 | 2;             // major << 16 | minor
+inline constexpr uint32_t kLayoutVersion = 2u << 16;                 // major << 16 | minor
 
 inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
@@ -116,7 +116,9 @@ struct FrontState {
   // Bumped after a request's `cancelled` is set, so that the worker need not
   // touch the block of a request that nobody cancelled.
   alignas(kSharedAlignment) std::atomic<uint64_t> cancellations;
-  std::atomic<uint64_t> completions_read;  // lazily; for observers
+  // For observers. The worker never reads it, and it has a line of its own: it is written with
+  // every answer, and the worker reads the two above with every request.
+  alignas(kSharedAlignment) std::atomic<uint64_t> completions_read;
 };
 // How a front sleeps: what the worker has to do to wake it.
 enum FrontSleep : uint32_t { kFrontAwake = 0, kFrontOnFutex = 1, kFrontOnEventFd = 2 };
@@ -136,7 +138,8 @@ struct WorkerState {
   // Futex word that a sleeping front waits on.
   alignas(kSharedAlignment) std::atomic<uint32_t> wake_count;
 };
-static_assert(sizeof(FrontState) == 256);
+static_assert(sizeof(FrontState) == 384);
+static_assert(offsetof(FrontState, completions_read) == 256);
 static_assert(sizeof(WorkerState) == 384);
 static_assert(offsetof(WorkerState, resume_generation) == 128);
 static_assert(offsetof(WorkerState, wake_count) == 256);
