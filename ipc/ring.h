@@ -58,6 +58,19 @@ class RingProducer {
     return next_++;
   }
 
+  // Publishes `count` entries (at least one), which `fill(i, sequence, Entry&)`
+  // writes, at once: the first is stamped last, and the consumer takes in order,
+  // so it finds none of them or all. Their slots must be free. Wait-free.
+  template <typename Fill>
+  void PublishBatch(uint32_t count, Fill&& fill) {
+    for (uint32_t i = count; i-- > 0;) {
+      Entry& entry = entries_[(next_ + i) & mask_];
+      fill(i, next_ + i, entry);
+      entry.stamp.store(next_ + i, std::memory_order_release);  // SYNC: entry_published
+    }
+    next_ += count;
+  }
+
  private:
   Entry* entries_ = nullptr;
   uint64_t mask_ = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "runtime/front/channel_core.h"
+#include "runtime/front/handle_errors.h"
 
 namespace baton {
 
@@ -99,17 +100,9 @@ absl::Duration Response::service_time() const {
 
 // ---- Channel -----------------------------------------------------------------------------------
 
-namespace {
-
-absl::Status MovedFrom() {
-  return absl::FailedPreconditionError("this channel was moved from; use the one it was moved to");
-}
-
-absl::Status NotOurs() {
-  return absl::InvalidArgumentError("this request was submitted already, or is another channel's");
-}
-
-}  // namespace
+using internal::EmptyPlan;
+using internal::MovedFrom;
+using internal::NotOurs;
 
 Channel::Channel(Channel&& other) noexcept : core_(std::exchange(other.core_, nullptr)) {}
 
@@ -145,7 +138,7 @@ absl::StatusOr<RequestPlan> Channel::PlanOnDevice(std::span<const TensorSpec> in
 
 absl::StatusOr<Request> Channel::Loan(const RequestPlan& plan) {
   if (core_ == nullptr) return MovedFrom();
-  if (plan.rep_ == nullptr) return absl::InvalidArgumentError("an empty plan: use Channel::Plan");
+  if (plan.rep_ == nullptr) return EmptyPlan();
   absl::StatusOr<uint32_t> slot = core_->Loan(*plan.rep_);
   if (!slot.ok()) return slot.status();
   return Request(core_, *slot);
@@ -188,9 +181,13 @@ absl::StatusOr<Ticket> Channel::Submit(Request&& request, const CallOptions& opt
 std::optional<Outcome> Channel::Take(std::optional<uint32_t> slot) {
   if (!slot) return std::nullopt;
   const Ticket ticket = core_->ticket(*slot);
+  const uint64_t tag = core_->tag(*slot);
+  const bool bound = core_->is_bound(*slot);
   absl::Status status = core_->TakeOutcome(*slot);
-  if (!status.ok()) return Outcome{.ticket = ticket, .response = std::move(status)};
-  return Outcome{.ticket = ticket, .response = Response(core_, *slot)};
+  if (!status.ok()) return Outcome{.ticket = ticket, .response = std::move(status), .tag = tag};
+  // The results of a bound one are its own to show.
+  return Outcome{
+      .ticket = ticket, .response = bound ? Response() : Response(core_, *slot), .tag = tag};
 }
 
 std::optional<Outcome> Channel::Poll() {

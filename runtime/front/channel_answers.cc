@@ -31,6 +31,13 @@ bool ChannelCore::ReadOutputs(Slot& slot, const ipc::CompletionEntry& entry) {
     Poison("a response's description is larger than its block");
     return false;
   }
+  // A bound request's last answer, in the same block: its views are what they were.
+  if (slot.layout != nullptr && slot.layout->token == entry.descriptor_token &&
+      entry.descriptor_token != 0 && slot.layout->generation == entry.generation &&
+      !slot.has_device) {
+    return true;
+  }
+  if (slot.layout != nullptr) ResponseLayouts::Release(std::exchange(slot.layout, nullptr));
   const std::byte* block = ResponseBytes(slot.response);
   const uint32_t method = slot.plan->method;
   std::unique_ptr<ResponseLayouts>& layouts = layouts_[method];
@@ -117,6 +124,8 @@ bool ChannelCore::RetryLarger(Slot& slot, const ipc::CompletionEntry& entry) {
     plan.response_granules = std::max(plan.response_granules, granules);
     return false;
   }
+  // What a bound one's last answer looked like lies in a block that goes.
+  if (slot.layout != nullptr) ResponseLayouts::Release(std::exchange(slot.layout, nullptr));
   // Where there is no larger one the slot is left without; ErrorText copes.
   const auto enlarge = [](ipc::BlockAllocator& blocks, ipc::BlockAllocator::Block& block, bool& has,
                           uint64_t bytes) {

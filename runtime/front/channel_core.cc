@@ -257,7 +257,8 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
   slot.has_request = true;
   slot.response = response.value_or(ipc::BlockAllocator::Block{});
   slot.has_response = response.has_value();
-  slot.idempotent = slot.kept = false;
+  slot.idempotent = slot.kept = slot.bound = false;
+  slot.tag = 0;
   slot.places = 1;
   slot.stream = nullptr;
   slot.device = device.value_or(ipc::BlockAllocator::Block{});
@@ -296,32 +297,50 @@ absl::Status ChannelCore::CheckHold(int64_t deadline_ns, int64_t now) const {
   return NotBeforeTheHoldEnds(session_->server(), *hold, now);
 }
 
-absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {
-  if (methods()[slots_[index].plan->method].streams()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("method '", methods()[slots_[index].plan->method].name,
-                     "' streams: open a stream of it (Channel::OpenStream)"));
-  }
-  if (in_ring_ == options_.ring_entries) {
-    Reclaim();
-    if (absl::Status status = CheckUsable(); !status.ok()) return status;
+int64_t ChannelCore::Deadline(const CallOptions& options, int64_t now) {
+  return now + std::clamp<int64_t>(absl::ToInt64Nanoseconds(options.timeout), 0, kMaxTimeoutNs);
+}
+
+absl::Status ChannelCore::CheckStart(Slot& slot) {
+  if (!slot.bound && methods()[slot.plan->method].streams()) {
+    return absl::InvalidArgumentError(absl::StrCat("method '", methods()[slot.plan->method].name,
+                                                   "' streams: open a stream of it "
+                                                   "(Channel::OpenStream)"));
   }
   if (in_ring_ == options_.ring_entries) {
     return absl::ResourceExhaustedError(absl::StrCat("the ring is full: ", in_ring_,
                                                      " requests are outstanding. Poll for answers, "
                                                      "or open the channel with more ring_entries"));
   }
-  const int64_t timeout =
-      std::clamp<int64_t>(absl::ToInt64Nanoseconds(options.timeout), 0, kMaxTimeoutNs);
-  const int64_t deadline = now + timeout;
+  return slot.bound ? CheckBound(slot) : absl::OkStatus();
+}
+
+absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int64_t now) {
+  Slot& slot = slots_[index];
+  if (in_ring_ == options_.ring_entries || slot.outstanding) {
+    Reclaim();
+    if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  }
+  if (absl::Status status = CheckStart(slot); !status.ok()) return status;
+  const int64_t deadline = Deadline(options, now);
   if (absl::Status status = CheckHold(deadline, now); !status.ok()) return status;
-  slots_[index].idempotent = options.idempotent;
+  slot.idempotent = options.idempotent;
   Enter(index, deadline);
+  Publish(slot);
   return absl::OkStatus();
 }
 
 void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   Slot& slot = slots_[index];
+  if (slot.bound) {
+    ReleaseBoundAnswer(index);
+    // What its last submit left. Looked at first: the line is the worker's to read, too.
+    // Relaxed: the entry is published later.
+    auto* header = reinterpret_cast<ipc::RequestBlockHeader*>(RequestBytes(slot.request));
+    if (header->cancelled.load(std::memory_order_relaxed) != 0) {
+      header->cancelled.store(0, std::memory_order_relaxed);
+    }
+  }
   slot.deadline_ns = deadline;
   slot.kept = false;
   slot.retried = false;
@@ -334,30 +353,33 @@ void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   if (slot.stream == nullptr) ++unfinished_;
   earliest_deadline_ns_ = std::min(earliest_deadline_ns_, deadline);
   if (slot.has_inputs) SubmitInputs(slot);
-  Publish(slot);
+}
+
+void ChannelCore::Fill(const Slot& slot, ipc::SubmissionEntry& entry) {
+  entry.request_id = slot.id;
+  entry.deadline_ns = slot.deadline_ns;
+  entry.descriptor_token = slot.plan->token;
+  entry.request_granule = slot.request.granule;
+  entry.request_granules = slot.request.granules;
+  entry.response_granule = slot.response.granule;
+  entry.response_granules = slot.response.granules;
+  entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
+  const bool streams = slot.stream != nullptr;
+  entry.kind =
+      static_cast<uint16_t>(streams ? ipc::RequestKind::kStream : ipc::RequestKind::kInfer);
+  entry.method = static_cast<uint16_t>(slot.plan->method);
+  entry.device_granule = slot.has_device ? slot.device.granule : 0;
+  entry.device_granules = slot.has_device ? slot.device.granules : 0;
+  if (streams) {
+    entry.device_granule = slot.plan->window_granule;
+    entry.device_granules = slot.stream->window;
+  }
 }
 
 void ChannelCore::Publish(Slot& slot) {
   BATON_CRASH_POINT("front.block_filled");
   slot.sequence = submissions_.Publish([&](ipc::SubmissionEntry& entry) {
-    entry.request_id = slot.id;
-    entry.deadline_ns = slot.deadline_ns;
-    entry.descriptor_token = slot.plan->token;
-    entry.request_granule = slot.request.granule;
-    entry.request_granules = slot.request.granules;
-    entry.response_granule = slot.response.granule;
-    entry.response_granules = slot.response.granules;
-    entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
-    const bool streams = slot.stream != nullptr;
-    entry.kind =
-        static_cast<uint16_t>(streams ? ipc::RequestKind::kStream : ipc::RequestKind::kInfer);
-    entry.method = static_cast<uint16_t>(slot.plan->method);
-    entry.device_granule = slot.has_device ? slot.device.granule : 0;
-    entry.device_granules = slot.has_device ? slot.device.granules : 0;
-    if (streams) {
-      entry.device_granule = slot.plan->window_granule;
-      entry.device_granules = slot.stream->window;
-    }
+    Fill(slot, entry);
     BATON_CRASH_POINT("front.entry_filled");
   });
   BATON_CRASH_POINT("front.entry_published");
@@ -416,11 +438,15 @@ void ChannelCore::ReleaseResponse(uint32_t index) {
   DropHandle();
 }
 
-void ChannelCore::FreeRequestBlock(const PlanRep& plan, const ipc::BlockAllocator::Block& block) {
+void ChannelCore::WipeSecrets(const PlanRep& plan, const ipc::BlockAllocator::Block& block) {
   for (const uint32_t index : plan.secrets) {
     const ipc::TensorLayout& secret = plan.layouts[index];
     ::explicit_bzero(RequestBytes(block) + secret.offset, secret.bytes);
   }
+}
+
+void ChannelCore::FreeRequestBlock(const PlanRep& plan, const ipc::BlockAllocator::Block& block) {
+  WipeSecrets(plan, block);
   requests_.Free(block);
 }
 

@@ -3,13 +3,7 @@
 //
 // Thread safety: none; one thread at a time.
 //
-// A slot is one request from its loan to the end of its response's lease. It
-// has two sides, and is free when both have ended:
-//   ring side   `outstanding` from submit until its last completion was read, or
-//               its worker was reaped; no block of it is loaned again before
-//   user side   kLoaned -> kPending -> kReady -> kLeased -> kNone
-//               (a Request; waiting; an Outcome to give; a Response)
-// A deadline or a Cancel ends the user side alone.
+// Slots, and their two sides: channel_slot.h.
 //
 // Invariants
 // 1. Outstanding slots take at most ring_entries places (a stream several), so
@@ -41,32 +35,13 @@
 #include "ipc/ring.h"
 #include "ipc/segment.h"
 #include "ipc/spin_budget.h"
+#include "runtime/front/channel_slot.h"
 #include "runtime/front/front_streams.h"
+#include "runtime/front/plan_rep.h"
 #include "runtime/front/response_layouts.h"
 #include "runtime/front/session.h"
 
 namespace baton::internal {
-
-// A request's shapes, laid out and described. Never changes once made.
-struct PlanRep {
-  uint32_t method = 0;
-  bool item = false;            // of a stream of that method
-  uint32_t window_granule = 0;  // of a stream's start: where its window is in the block
-  std::vector<TensorSpec> inputs;
-  std::vector<ipc::TensorLayout> layouts;
-  std::vector<uint32_t> secrets;  // of `layouts`: wiped when the request has ended
-  ipc::DescriptorBytes descriptor;
-  uint64_t token = 0;
-  uint64_t asked_response_bytes = 0;
-  bool on_device = false;  // the results
-  bool inputs_on_device = false;
-  uint32_t request_granules = 0;
-  uint32_t input_granules = 0;  // on the device
-  // Both grow when results turn out to need more than was first loaned.
-  mutable uint32_t response_granules = 0;
-  mutable uint32_t device_granules = 0;  // 0: results go to the response's block
-  mutable uint32_t chunk_granules = 0;   // of a stream's start: for each response
-};
 
 class ChannelCore {
  public:
@@ -89,11 +64,38 @@ class ChannelCore {
   absl::StatusOr<uint64_t> Submit(uint32_t slot, const CallOptions& options);
   absl::StatusOr<uint32_t> Call(uint32_t slot, const CallOptions& options, bool* accepted);
 
+  // Bound requests (channel_bound.cc): slots whose blocks stay until Unbind.
+  absl::StatusOr<uint32_t> Bind(const PlanRep& plan);
+  void Unbind(uint32_t slot);
+  absl::StatusOr<uint64_t> SubmitBound(uint32_t slot, const CallOptions& options, uint64_t tag);
+  absl::Status CallBound(uint32_t slot, const CallOptions& options);
+  void ReleaseBoundAnswer(uint32_t slot);
+  bool BoundUnderWay(uint32_t slot) const {
+    return slots_[slot].user == User::kPending || slots_[slot].user == User::kReady;
+  }
+  std::span<const TensorView> BoundOutputs(uint32_t slot) const {
+    return slots_[slot].user == User::kLeased ? Outputs(slot) : std::span<const TensorView>();
+  }
+
+  // Loans, or bound requests, at once: how many of the first `count` were accepted;
+  // the rest are as before. An error: none was.
+  struct Submission {
+    uint32_t slot = 0;
+    uint64_t tag = 0;
+  };
+  absl::StatusOr<size_t> SubmitBatch(size_t count, absl::FunctionRef<Submission(size_t)> nth,
+                                     const CallOptions& options);
+
   // A slot whose user side is kReady, now the caller's (see TakeOutcome).
   std::optional<uint32_t> Poll();
   std::optional<uint32_t> Wait(absl::Duration timeout);
+  // Poll in two steps, the second as often as wanted. False: there is nothing to look at.
+  bool LookForOutcomes();
+  std::optional<uint32_t> NextOutcome();
   // Its ticket and status; the slot is leased when the status is OK.
   Ticket ticket(uint32_t slot) const { return {slots_[slot].id}; }
+  bool is_bound(uint32_t slot) const { return slots_[slot].bound; }
+  uint64_t tag(uint32_t slot) const { return slots_[slot].tag; }
   absl::Status TakeOutcome(uint32_t slot);
 
   absl::Status Cancel(uint64_t id);
@@ -126,50 +128,13 @@ class ChannelCore {
 
  private:
   friend class FrontStreams;
-  static constexpr uint32_t kNoSlot = ~0u;
+  static constexpr uint32_t kNoSlot = internal::kNoSlot;
   static constexpr uint32_t kPollsPerCheck = 64;
   static constexpr uint32_t kSlotBits = 20;
   static constexpr int kMaxResubmits = 3;
 
-  // The last two are of a stream's responses: see FrontStreams.
-  enum class User : uint8_t { kNone, kLoaned, kPending, kReady, kLeased, kLent, kArrived };
-
-  struct Slot {
-    uint64_t id = 0;  // serial << kSlotBits | index
-    const PlanRep* plan = nullptr;
-    std::unique_ptr<PlanRep> own_plan;  // where it is no other's
-    User user = User::kNone;
-    bool outstanding = false;
-    bool has_request = false;
-    bool has_response = false;
-    bool has_device = false;
-    bool listed = false;  // goes to ready_ when it ends (not a Call)
-    bool idempotent = false;
-    bool retried = false;           // after its worker's death
-    bool withdrawn = false;         // cancelled because of a hold; taken or not, the worker decides
-    uint8_t resubmits = 0;          // with a larger response block
-    bool kept = false;              // answered, and the model keeps its inputs
-    uint32_t places = 1;            // of the ring
-    FrontStream* stream = nullptr;  // whose start, or response, this is
-    bool parked = false;            // given back by a worker that does not have its inputs
-    bool has_inputs = false;        // on the device
-    uint32_t inputs = 0;            // their entry of inputs_
-    uint64_t input_offset = 0;      // in the arena
-    uint64_t refused_by = 0;        // parked: the generation
-    LeasedArena* input_arena = nullptr;  // leased until they are submitted
-    ipc::BlockAllocator::Block request;
-    ipc::BlockAllocator::Block response;
-    ipc::BlockAllocator::Block device;
-    LeasedArena* arena = nullptr;  // leased for results that lie there
-    uint64_t sequence = 0;
-    int64_t deadline_ns = 0;
-    absl::Status status;  // kReady: how it ended; withdrawn: how it ends unless it was started
-    ResponseLayout* layout = nullptr;
-    std::vector<TensorView> views;
-    uint64_t generation = 0;
-    uint64_t service_ns = 0;
-    uint32_t next = kNoSlot;  // free list or ready list
-  };
+  using User = SlotUser;
+  using Slot = ChannelSlot;
 
   ChannelCore(std::shared_ptr<Session> session, const ChannelOptions& options,
               ipc::Segment submission, const ipc::SegmentPlan& submission_plan,
@@ -213,10 +178,16 @@ class ChannelCore {
   void TellClosed();
 
   absl::Status CheckHold(int64_t deadline_ns, int64_t now) const;
+  static int64_t Deadline(const CallOptions& options, int64_t now);
+  // Whether it may be started now: of a method that does not stream, with room in the ring.
+  absl::Status CheckStart(Slot& slot);
+  absl::Status CheckBound(Slot& slot);
+  absl::Status LoanAgain(Slot& slot);
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
-  // From here on it is in the ring.
+  // From here on it counts as in the ring; to be published next.
   void Enter(uint32_t slot, int64_t deadline_ns);
   void Publish(Slot& slot);
+  static void Fill(const Slot& slot, ipc::SubmissionEntry& entry);
   // Publishes it once more. No worker has to do with the slot now.
   void Republish(Slot& slot);
 
@@ -239,6 +210,7 @@ class ChannelCore {
   // Gives a request's block back, its secrets overwritten. No worker has to do with it now.
   void FreeRequest(Slot& slot);
   void FreeRequestBlock(const PlanRep& plan, const ipc::BlockAllocator::Block& block);
+  void WipeSecrets(const PlanRep& plan, const ipc::BlockAllocator::Block& block);
   void FreeResponse(Slot& slot);
 
   // Ends.
@@ -268,7 +240,10 @@ class ChannelCore {
   bool WaitUntil(Done&& done, int64_t now, int64_t deadline_ns);
   template <typename Done>
   void Sleep(Done&& done, int64_t deadline_ns);
+  // Until its user side is kReady, or nothing will come any more: then as a failure.
+  void AwaitEnd(Slot& slot, int64_t now);
   uint32_t PopReady();
+  void RemoveReady(uint32_t index);
 
   std::shared_ptr<Session> session_;
   const ChannelOptions options_;

@@ -47,6 +47,8 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
     return;
   }
   Slot& slot = slots_[index];
+  // The results' line is still the worker's: it comes while the rest is looked at.
+  if (slot.bound && !slot.views.empty()) __builtin_prefetch(slot.views.front().bytes.data());
   const auto code = static_cast<absl::StatusCode>(entry.status_code);
   if (entry.status_code > static_cast<uint16_t>(absl::StatusCode::kUnauthenticated)) {
     Poison("it answered with a status that does not exist");
@@ -133,7 +135,11 @@ void ChannelCore::EndRing(uint32_t index) {
   slot.outstanding = false;
   slot.kept = false;
   in_ring_ -= slot.places;
-  if (slot.has_request) FreeRequest(slot);
+  if (slot.bound) {
+    WipeSecrets(*slot.plan, slot.request);
+  } else if (slot.has_request) {
+    FreeRequest(slot);
+  }
   if (slot.stream != nullptr) streams_.RingEnded(*slot.stream);
   EndInputs(slot);
   FreeIfDone(index);
@@ -158,7 +164,9 @@ absl::Status ChannelCore::TakeOutcome(uint32_t index) {
   absl::Status status = std::exchange(slot.status, absl::OkStatus());
   if (status.ok()) {
     slot.user = User::kLeased;
-    AddHandle();
+    if (!slot.bound) AddHandle();
+  } else if (slot.bound) {
+    slot.user = User::kLoaned;
   } else {
     slot.user = User::kNone;
     FreeIfDone(index);
@@ -173,7 +181,7 @@ absl::Status ChannelCore::Cancel(uint64_t id) {
     return absl::NotFoundError("no such request is waiting: it has ended, or was never submitted");
   }
   Detach(slots_[index]);
-  slots_[index].user = User::kNone;
+  slots_[index].user = slots_[index].bound ? User::kLoaned : User::kNone;
   --unfinished_;
   return absl::OkStatus();
 }

@@ -82,18 +82,32 @@ absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& op
   --handles_;
   Slot& slot = slots_[index];
   slot.listed = false;
-  WaitUntil([&slot] { return slot.user == User::kReady; }, now, INT64_MAX);
-  if (slot.user != User::kReady) FinishUser(index, broken_);  // nothing will come any more
+  AwaitEnd(slot, now);
   if (absl::Status status = TakeOutcome(index); !status.ok()) return status;
   return index;
 }
 
+void ChannelCore::AwaitEnd(Slot& slot, int64_t now) {
+  WaitUntil([&slot] { return slot.user == User::kReady; }, now, INT64_MAX);
+  if (slot.user == User::kReady) return;
+  FinishUser(static_cast<uint32_t>(&slot - slots_.data()), broken_);
+}
+
 std::optional<uint32_t> ChannelCore::Poll() {
-  if (session_->forked()) return std::nullopt;
+  if (!LookForOutcomes()) return std::nullopt;
+  return NextOutcome();
+}
+
+bool ChannelCore::LookForOutcomes() {
+  if (session_->forked()) return false;
   ReadCompletions();
   // Where nothing came, a look at the clock costs nobody anything; where
   // something always comes, deadlines count all the same.
   if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  return true;
+}
+
+std::optional<uint32_t> ChannelCore::NextOutcome() {
   const uint32_t index = PopReady();
   if (index == kNoSlot) return std::nullopt;
   return index;
@@ -110,9 +124,7 @@ std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
     const int64_t deadline = longest > INT64_MAX - now ? INT64_MAX : now + longest;
     WaitUntil([this] { return ready_head_ != kNoSlot; }, now, deadline);
   }
-  const uint32_t index = PopReady();
-  if (index == kNoSlot) return std::nullopt;
-  return index;
+  return NextOutcome();
 }
 
 bool ChannelCore::Arm() {

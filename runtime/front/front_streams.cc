@@ -101,6 +101,7 @@ absl::StatusOr<FrontStream*> FrontStreams::Open(uint32_t index, const StreamOpti
   slot.stream = &stream;
   slot.places = places;
   core_.Enter(index, deadline);
+  core_.Publish(slot);
   return &stream;
 }
 

@@ -143,6 +143,34 @@ TEST(Ring, StartsEmptyWhereverSequencesStart) {
   }
 }
 
+// R1: whoever stops between two stores of a batch has published nothing of it.
+TEST(Ring, ABatchIsThereAtOnce) {
+  for (const uint32_t size : kSizes) {
+    for (const uint64_t first : kStarts) {
+      TestRing ring(size, first);
+      RingProducer<SubmissionEntry> producer = ring.Producer(first);
+      RingConsumer<SubmissionEntry> consumer = ring.Consumer(first);
+      TakenEntry<SubmissionEntry> taken;
+      uint64_t put = first;
+      for (uint32_t count = 1; count <= size; count += count) {
+        producer.PublishBatch(count, [&](uint32_t i, uint64_t sequence, SubmissionEntry& entry) {
+          EXPECT_EQ(sequence, put + i);
+          EXPECT_FALSE(consumer.Ready());
+          EXPECT_EQ(FindPublished(ring.entries(), size, put), put);
+          FillFrom(entry, sequence);
+        });
+        for (uint32_t i = 0; i < count; ++i) {
+          ASSERT_TRUE(consumer.TryTake(&taken));
+          EXPECT_TRUE(IsFrom(taken, put + i));
+        }
+        put += count;
+        EXPECT_FALSE(consumer.Ready());
+        EXPECT_EQ(producer.next(), put);
+      }
+    }
+  }
+}
+
 TEST(Ring, WrapsItsSlotsAndItsSequences) {  // R9
   for (const uint32_t size : kSizes) {
     for (const uint64_t first : kStarts) {

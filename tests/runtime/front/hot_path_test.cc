@@ -111,9 +111,16 @@ class HotPath {
       : server_(FixedSignature()),
         model_(Double, FixedSignature()),
         channel_(server_.Open({.max_spin = absl::Seconds(10)})),
-        worker_(server_, 0, 1, model_, /*busy=*/true) {}
+        worker_(server_, 0, 1, model_, /*busy=*/true) {
+    const RequestPlan plan = *channel_.Plan(FixedSignature().inputs);
+    for (size_t i = 0; i < kBound; ++i) {
+      bound_[i] = *channel_.Bind(plan);
+      bound_[i].set_tag(i);
+      all_[i] = &bound_[i];
+    }
+  }
 
-  // The three ways to wait. Each gives whether it went well.
+  // The ways to wait. Each gives whether it went well.
   bool Call() {
     absl::StatusOr<Request> request = channel_.NewRequest();
     if (!request.ok()) return false;
@@ -130,11 +137,30 @@ class HotPath {
     while (!outcome) outcome = channel_.Poll();
     return outcome->response.ok() && outcome->response->output<float>(size_t{0})[0] == 42;
   }
+  // A batch of bound requests, taken with one look.
+  bool Batch() {
+    for (BoundRequest* one : all_) one->input<float>(0)[0] = 21;
+    const absl::StatusOr<size_t> submitted = channel_.SubmitBatch(all_);
+    if (!submitted.ok() || *submitted != kBound) return false;
+    for (size_t taken = 0; taken < kBound;) {
+      const size_t more = channel_.Poll(std::span(outcomes_));
+      for (size_t i = 0; i < more; ++i) {
+        if (!outcomes_[i].response.ok()) return false;
+        if (bound_[outcomes_[i].tag].output<float>(size_t{0})[0] != 42) return false;
+      }
+      taken += more;
+    }
+    return true;
+  }
 
  private:
+  static constexpr size_t kBound = 4;
   FakeServer server_;
   FunctionModel model_;
   Channel channel_;
+  std::array<BoundRequest, kBound> bound_;
+  std::array<BoundRequest*, kBound> all_;
+  std::array<Outcome, kBound> outcomes_;
   WorkerThread worker_;
 };
 
@@ -352,6 +378,13 @@ Report InChild(bool (Path::*request)()) {
 // A front that polls never sleeps, so that not one system call is excused.
 TEST(HotPath, PolledRequestsCostNothing) {  // R13
   const Report report = InChild(&HotPath::Poll);
+  EXPECT_EQ(report.total.allocations, 0u);
+  EXPECT_EQ(report.total.syscalls, 0u);
+  EXPECT_EQ(report.best.faults, 0u);
+}
+
+TEST(HotPath, BatchesOfBoundRequestsCostNothing) {  // R13
+  const Report report = InChild(&HotPath::Batch);
   EXPECT_EQ(report.total.allocations, 0u);
   EXPECT_EQ(report.total.syscalls, 0u);
   EXPECT_EQ(report.best.faults, 0u);

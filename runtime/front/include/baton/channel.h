@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "baton/bound_request.h"
 #include "baton/device_lease.h"
 #include "baton/options.h"
 #include "baton/request.h"
@@ -34,7 +35,9 @@ struct Ticket {
 // cancelled.
 struct Outcome {
   Ticket ticket;
+  // Of a BoundRequest it is empty when OK: the results are the bound request's.
   absl::StatusOr<Response> response;
+  uint64_t tag = 0;  // BoundRequest::tag, as it was when it was submitted
 };
 
 // Thread safety: none; a channel, its requests and its responses belong to
@@ -111,6 +114,33 @@ class Channel {
   std::optional<Outcome> Poll();
   // As Poll, but waits up to `timeout` for one.
   std::optional<Outcome> Wait(absl::Duration timeout);
+
+  // Loans the blocks of a request that is submitted again and again, see
+  // BoundRequest. INVALID_ARGUMENT where its inputs would lie on the device, or
+  // its method streams. Cost: as Loan; it holds one of max_handles. Each submit
+  // then costs one ring entry: no allocation, no system call, no lock, no copy.
+  absl::StatusOr<BoundRequest> Bind(const RequestPlan& plan);
+
+  // Submits and waits; OK: the results are in `bound`. FAILED_PRECONDITION, and
+  // nothing has changed, while it is under way, or a worker may still be at it
+  // since an earlier submit ended without it.
+  absl::Status Call(BoundRequest& bound, const CallOptions& options = {});
+  // Submits and returns at once. Poll and Wait give its end, by ticket and tag.
+  absl::StatusOr<Ticket> Submit(BoundRequest& bound, const CallOptions& options = {});
+
+  // Submits many with one publication: a worker sees them all at once, and is
+  // woken once. Accepts them in order, up to the first that cannot be (the ring
+  // is full, a bound one is under way): returns how many; the rest are still the
+  // caller's. An error when that is the first one, or any is not this channel's:
+  // then nothing was accepted. `tickets`, as far as it goes, gets theirs.
+  absl::StatusOr<size_t> SubmitBatch(std::span<Request> requests, const CallOptions& options = {},
+                                     std::span<Ticket> tickets = {});
+  absl::StatusOr<size_t> SubmitBatch(std::span<BoundRequest* const> bound,
+                                     const CallOptions& options = {},
+                                     std::span<Ticket> tickets = {});
+  // As Poll, but takes as many as there are and `outcomes` has room for, with one
+  // look; returns how many.
+  size_t Poll(std::span<Outcome> outcomes);
 
   // Starts a stream of a method that streams: `start` carries the inputs that do
   // not come with items. Takes `start` only when OK; RESOURCE_EXHAUSTED when there
