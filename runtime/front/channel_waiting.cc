@@ -8,7 +8,11 @@
 namespace baton::internal {
 namespace {
 
+// A pause after each look: who looks without one takes the entry's line from the worker between its
+// stores, which costs more than what the pause lasts (Bound/64: 600 ns against 450).
 constexpr int kSpinsPerClock = 32;
+// How often one that never sleeps looks at what is not a completion.
+constexpr int64_t kBusyCheckNs = 20'000;
 constexpr int64_t kLongestSleepNs = 1'000'000'000;
 
 }  // namespace
@@ -45,7 +49,7 @@ bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
   const int64_t began = now;
   bool slept = false;
   for (;;) {
-    const int64_t spin_until = now + spin_.budget_ns();
+    const int64_t spin_until = now + (options_.busy_poll ? kBusyCheckNs : spin_.budget_ns());
     do {
       for (int i = 0; i < kSpinsPerClock; ++i) {
         if (completions_.Ready()) ReadCompletions();
@@ -63,6 +67,7 @@ bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
       return true;
     }
     if (now >= deadline_ns || !broken_.ok()) return false;
+    if (options_.busy_poll) continue;
     Sleep(done, deadline_ns);
     slept = true;
     now = ipc::MonotonicNs();

@@ -79,6 +79,12 @@ struct ChannelOptions {
   // The longest that a waiting call spins before it sleeps; what it does in
   // fact is learned from recent waits. Zero where only one CPU may be used.
   absl::Duration max_spin = absl::Microseconds(50);
+  // Calls and waits of this channel never sleep: they spin until something comes
+  // or their time is over. For a thread that owns its CPU (isolated, or pinned
+  // and alone): no wake-up is ever waited for, and none has to be sent. On a CPU
+  // that others want, the worker's included, it costs them their time. `max_spin`
+  // says nothing then. Arm still arms.
+  bool busy_poll = false;
   // Give this channel an eventfd for an epoll loop: see Channel::event_fd.
   bool event_fd = false;
   // For tests: where the rings' sequences start.
