@@ -24,6 +24,7 @@ namespace {
 
 constexpr size_t kMaxModelNameBytes = 64;
 constexpr int64_t kMaxThreads = 1024;
+constexpr int64_t kMaxCpus = 1024;  // of a cpu_set_t
 
 bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; }
 
@@ -168,6 +169,42 @@ absl::Status ReadLimits(const ConfigNode& node, ModelConfig& config) {
   return node.Map(keys);
 }
 
+absl::Status ReadCpu(const ConfigNode& node, std::vector<int>& cpus) {
+  const absl::StatusOr<int64_t> cpu = node.Integer();
+  if (!cpu.ok()) return cpu.status();
+  if (*cpu < 0 || *cpu >= kMaxCpus) {
+    return node.Error(absl::StrCat("expected the number of a CPU, 0 to ", kMaxCpus - 1));
+  }
+  if (std::ranges::find(cpus, *cpu) != cpus.end()) {
+    return node.Error(absl::StrCat("CPU ", *cpu, " is named twice"));
+  }
+  cpus.push_back(static_cast<int>(*cpu));
+  return absl::OkStatus();
+}
+
+absl::Status ReadCpus(const ConfigNode& node, std::vector<int>& cpus) {
+  const absl::StatusOr<std::vector<ConfigNode>> entries = node.List();
+  if (!entries.ok()) return entries.status();
+  if (entries->empty()) return node.Error("names no CPU; leave it out to use any");
+  for (const ConfigNode& entry : *entries) {
+    if (absl::Status read = ReadCpu(entry, cpus); !read.ok()) return read;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadWorker(const ConfigNode& node, ModelConfig& config) {
+  const ConfigKey keys[] = {
+      {"cpu", [&](const ConfigNode& value) { return ReadCpu(value, config.worker_cpu); }},
+      {"cpus", [&](const ConfigNode& value) { return ReadCpus(value, config.worker_cpus); }},
+  };
+  absl::Status read = node.Map(keys);
+  if (!read.ok() || config.worker_cpu.empty() || config.worker_cpus.empty()) return read;
+  if (std::ranges::find(config.worker_cpus, config.worker_cpu[0]) == config.worker_cpus.end()) {
+    return node.Error(absl::StrCat("'cpu' is ", config.worker_cpu[0], ", which 'cpus' leaves out"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
   const auto duration = [](const char* name, absl::Duration& to) {
     return ConfigKey{name, [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
@@ -264,6 +301,7 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
        }},
       {"signature", [&](const ConfigNode& node) { return ReadSignature(node, config.signature); }},
       {"limits", [&](const ConfigNode& node) { return ReadLimits(node, config); }},
+      {"worker", [&](const ConfigNode& node) { return ReadWorker(node, config); }},
       {"reload", [&](const ConfigNode& node) { return ReadReload(node, config.reload); }},
   };
   for (const std::string& loader : loaders) {

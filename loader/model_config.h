@@ -57,6 +57,8 @@ struct ModelConfig {
   uint64_t device_capacity_bytes = 0;  // 0: the device's own
   uint64_t device_results_bytes = 0;   // set aside for results that stay on the device
   uint64_t device_inputs_bytes = 0;    // and as much more for inputs that lie there
+  std::vector<int> worker_cpus;        // that its threads run on; none: any
+  std::vector<int> worker_cpu;  // that its serving thread runs on, once it serves; at most one
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it
   // Not of the file: what nothing that a model prints may show. nullptr: nothing.

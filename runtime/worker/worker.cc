@@ -31,6 +31,7 @@
 #include "loader/model_config.h"
 #include "runtime/worker/command_queue.h"
 #include "runtime/worker/control_thread.h"
+#include "runtime/worker/cpu_affinity.h"
 #include "runtime/worker/redacted_model.h"
 #include "runtime/worker/secret_environment.h"
 #include "runtime/worker/serving_loop.h"
@@ -184,6 +185,10 @@ class Worker {
     if (!config.ok()) return config.status();
     if (!assignment_.device.empty()) config->device = assignment_.device;
     config->secrets = &assignment_.secrets;
+    // Before the model starts threads of its own, which inherit it.
+    if (absl::Status cpus = UseCpus(config->worker_cpus, "worker.cpus"); !cpus.ok()) return cpus;
+    serving_cpu_ = config->worker_cpu;
+    if (absl::Status cpu = CheckCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
     device_options_ = {.name = config->device, .transport = config->device_transport};
     scrub_ = config->scrub_device_memory;
     // Here, while the one before still serves: a driver takes its time to start.
@@ -247,6 +252,8 @@ class Worker {
       spdlog::info("the warm-up on zeros was refused, which a model may do: {}",
                    std::string(assignment_.WithoutSecrets(warm).message()));
     }
+    // After the model has started its threads: this is the serving thread's alone.
+    if (absl::Status cpu = UseCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
     if (BATON_FAIL_POINT("worker.ready")) {
       return absl::InternalError("it does not get ready at the point worker.ready");
     }
@@ -334,8 +341,9 @@ class Worker {
   SupervisorLink& link_;
   ServingLoop loop_;
   ipc::DeviceOptions device_options_;
-  uint64_t arena_bytes_ = 0;   // 0: it takes none
-  uint64_t slices_bytes_ = 0;  // at its start: channels' slices
+  uint64_t arena_bytes_ = 0;      // 0: it takes none
+  uint64_t slices_bytes_ = 0;     // at its start: channels' slices
+  std::vector<int> serving_cpu_;  // none, or one
   bool scrub_ = false;
   std::unique_ptr<ipc::Device> device_;
   std::unique_ptr<ipc::DeviceArena> arena_;

@@ -52,6 +52,7 @@ signature:
     - {name: scores, dtype: bfloat16, shape: [-1, 10]}
 limits: {max_request_bytes: 64MiB, device_capacity: 4096, device_results: 1MiB,
          device_inputs: 64KiB}
+worker: {cpu: 5, cpus: [3, 5]}
 reload:
   strategy: auto
   on_unconfirmed: override
@@ -83,6 +84,8 @@ native:
   EXPECT_EQ(config->device_capacity_bytes, 4096u);
   EXPECT_EQ(config->device_results_bytes, 1u << 20);
   EXPECT_EQ(config->device_inputs_bytes, 64u << 10);
+  EXPECT_THAT(config->worker_cpu, ElementsAre(5));
+  EXPECT_THAT(config->worker_cpus, ElementsAre(3, 5));
   EXPECT_EQ(config->reload.load_timeout, absl::Seconds(90));
   EXPECT_EQ(config->reload.drain_timeout, absl::Milliseconds(250));
   EXPECT_EQ(config->reload.close_timeout, absl::Seconds(2));
@@ -159,6 +162,20 @@ TEST_F(ModelConfigTest, WrongTypesSayWhatIsExpected) {
   EXPECT_THAT(Error("loader: onnx\nonnx: {spin: maybe}\n"), HasSubstr("true or false"));
   EXPECT_THAT(Error("loader: dense\nname: \"a/b\"\n"), HasSubstr(":2: name"));
   EXPECT_THAT(Error("loader: dense\nfile:\n"), HasSubstr("found nothing"));
+}
+
+TEST_F(ModelConfigTest, CpusAreNumbersOfCpus) {
+  EXPECT_THAT(Error("loader: dense\nworker: {cpu: -1}\n"),
+              AllOf(HasSubstr(":2: worker.cpu"), HasSubstr("0 to 1023")));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpu: 1024}\n"), HasSubstr("0 to 1023"));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpu: all}\n"), HasSubstr("a whole number"));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpus: 1}\n"), HasSubstr("worker.cpus"));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpus: []}\n"), HasSubstr("names no CPU"));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpus: [1, 2, 1]}\n"),
+              HasSubstr("CPU 1 is named twice"));
+  EXPECT_THAT(Error("loader: dense\nworker: {cpu: 3, cpus: [1, 2]}\n"),
+              HasSubstr("'cpu' is 3, which 'cpus' leaves out"));
+  EXPECT_THAT(Error("loader: dense\nworker: {core: 1}\n"), HasSubstr("did you mean 'cpu'"));
 }
 
 TEST_F(ModelConfigTest, LimitsArePositive) {

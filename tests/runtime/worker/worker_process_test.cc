@@ -1,5 +1,6 @@
 // A real baton-worker, with this test as its supervisor.
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -197,6 +198,57 @@ TEST(WorkerProcessTest, ABadConfigSaysWhy) {
   FakeSupervisor worker(stage, 1, {});
   EXPECT_THAT(worker.ExpectFailed(1).ToString(), HasSubstr("laoder"));
   EXPECT_EQ(worker.Reap(), Exited(kExitFailed));
+}
+
+// The thread that serves is the process's first one.
+cpu_set_t CpusOf(pid_t thread) {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  EXPECT_EQ(::sched_getaffinity(thread, sizeof(cpus), &cpus), 0);
+  return cpus;
+}
+
+int LastCpu(const cpu_set_t& cpus) {
+  int last = -1;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) last = CPU_ISSET(cpu, &cpus) ? cpu : last;
+  return last;
+}
+
+TEST(WorkerProcessTest, ServesOnTheCpuThatItWasGiven) {
+  const cpu_set_t usable = CpusOf(0);
+  const int last = LastCpu(usable);
+  for (const char* key : {"cpu: ", "cpus: "}) {
+    Stage stage;
+    const std::string one = std::to_string(last);
+    const bool all = std::string(key) == "cpus: ";
+    stage.WriteConfig(std::string("loader: native\nworker: {") + key +
+                      (all ? "[" + one + "]" : one) + "}\n");
+    FakeSupervisor worker(stage, 1, {});
+    worker.Expect(Envelope::STAGED, 1);
+    // The model's threads start before: `cpu` is not for them.
+    cpu_set_t cpus = CpusOf(worker.process().pid());
+    EXPECT_EQ(CPU_COUNT(&cpus), all ? 1 : CPU_COUNT(&usable));
+    worker.Admit(2, 1 << 20);
+    worker.ExpectReady(2);
+    cpus = CpusOf(worker.process().pid());
+    EXPECT_EQ(CPU_COUNT(&cpus), 1);
+    EXPECT_TRUE(CPU_ISSET(last, &cpus));
+    worker.Exit();
+    EXPECT_EQ(worker.Reap(), Exited(kExitDone));
+  }
+}
+
+TEST(WorkerProcessTest, ACpuThatIsNotThereIsRefused) {
+  const cpu_set_t usable = CpusOf(0);
+  if (CPU_ISSET(1023, &usable)) return;  // there is one more than any test machine has
+  for (const char* worker_key : {"cpu: 1023", "cpus: [1023]"}) {
+    Stage stage;
+    stage.WriteConfig(std::string("loader: native\nworker: {") + worker_key + "}\n");
+    FakeSupervisor worker(stage, 1, {});
+    const absl::Status status = worker.ExpectFailed(1);
+    EXPECT_THAT(status.ToString(), HasSubstr("CPU 1023 is none that this worker may run on"));
+    EXPECT_EQ(worker.Reap(), Exited(kExitFailed));
+  }
 }
 
 // With or without a GPU: none has that many.
