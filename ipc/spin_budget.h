@@ -58,17 +58,15 @@ struct SpinOutcome {
 };
 
 // Spins until `ready()` or until `budget_ns` after `start_ns` (CLOCK_MONOTONIC).
-// Looks often, reads the clock seldom, and not at all once `ready()` holds.
+// Reads the clock seldom, and not at all once `ready()` holds. Pauses after each look: who looks
+// without one takes the line that it waits for away between its writer's stores.
 template <typename Ready>
 SpinOutcome SpinUntil(Ready&& ready, int64_t start_ns, int64_t budget_ns) {
-  constexpr int kPausesPerClock = 8;
-  constexpr int kLooksPerPause = 8;
+  constexpr int kPausesPerClock = 16;
   int64_t waited_ns = 0;
   do {
     for (int pause = 0; pause < kPausesPerClock; ++pause) {
-      for (int look = 0; look < kLooksPerPause; ++look) {
-        if (ready()) return {true, waited_ns};
-      }
+      if (ready()) return {true, waited_ns};
       // No pause where no spinning is wanted: one look has to do.
       if (budget_ns <= 0) return {false, 0};
       SpinPause();
