@@ -31,6 +31,9 @@ void Experiment::Report(benchmark::State& state, const std::string& name) {
   for (auto _ : state) state.SetIterationTime(one.samples.PercentileNs(0.5) * 1e-9);
   if (one.failed) state.SkipWithError("a request failed");
   one.samples.Report(state);
+  if (const uint32_t requests = one.subject->requests(); requests > 0) {
+    state.counters["per_second"] = requests * 1e9 / one.samples.PercentileNs(0.5);
+  }
   state.counters["samples"] = static_cast<double>(one.samples.size());
 }
 

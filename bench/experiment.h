@@ -5,6 +5,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,6 +24,8 @@ class Subject {
   virtual bool Once() = 0;
   // What is due after each Once, and not measured.
   virtual bool After() { return true; }
+  // Requests that one operation is; 0: it is one, and its latency is what counts.
+  virtual uint32_t requests() const { return 0; }
 };
 
 class Experiment {

@@ -6,7 +6,13 @@
 //   RoundTrip/device   the same with 64 bytes, and a result that stays on the
 //                      device, the host's: leased as it is read, returned as it
 //                      is released
+//   Bound/64           the same as RoundTrip/64 with a bound request: one ring
+//                      entry there, one back
 //   PingPongFloor      a bare cache-line ping-pong between two processes
+//   Pipelined/32       32 bound requests in flight on one channel: batches are
+//                      taken as they come and submitted again; `per_second`
+//   SpscRing/32        an entry there and one back through two bare rings of
+//                      64-byte entries, 32 in flight
 //
 // Front and worker are pinned to two CPUs, and so is the ping-pong. Samples of
 // both are taken in turn, a slice each, so that noise on the machine meets
@@ -19,8 +25,10 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "baton/front.h"
 #include "bench/experiment.h"
@@ -28,12 +36,14 @@
 #include "bench/ping_pong.h"
 #include "bench/plain_names.h"
 #include "bench/round_trip.h"
+#include "bench/spsc_ring.h"
 
 namespace baton::bench {
 namespace {
 
 constexpr int kFrontCpu = 0;
 constexpr int kPeerCpu = 1;
+constexpr uint32_t kInFlight = 32;
 
 class PingPongSubject final : public Subject {
  public:
@@ -51,6 +61,88 @@ class PingPongSubject final : public Subject {
   std::optional<PingPong> ping_pong_;
 };
 
+class BoundSubject final : public Subject {
+ public:
+  BoundSubject(Channel channel, BoundRequest bound)
+      : channel_(std::move(channel)), bound_(std::move(bound)) {}
+
+  bool Once() override {
+    if (!channel_.Call(bound_).ok()) return false;
+    benchmark::DoNotOptimize(bound_.outputs()[0].bytes[0]);
+    return true;
+  }
+
+ private:
+  Channel channel_;
+  BoundRequest bound_;
+};
+
+class PipelinedSubject final : public Subject {
+ public:
+  PipelinedSubject(Channel channel, std::vector<BoundRequest> bound)
+      : channel_(std::move(channel)), bound_(std::move(bound)), outcomes_(bound_.size()) {
+    for (BoundRequest& one : bound_) {
+      one.set_tag(again_.size());
+      again_.push_back(&one);
+    }
+  }
+  uint32_t requests() const override { return kInFlight; }
+
+  bool Begin() override {
+    const absl::StatusOr<size_t> submitted = channel_.SubmitBatch(again_);
+    again_.clear();
+    return submitted.ok() && *submitted == bound_.size();
+  }
+  void End() override {
+    while (again_.size() < bound_.size() && Take(bound_.size())) {
+    }
+  }
+  bool Once() override {
+    for (size_t taken = 0; taken < kInFlight; taken += again_.size(), again_.clear()) {
+      if (!Take(kInFlight - taken)) return false;
+      const absl::StatusOr<size_t> submitted = channel_.SubmitBatch(again_);
+      if (!submitted.ok() || *submitted != again_.size()) return false;
+    }
+    return true;
+  }
+
+ private:
+  // Puts those that have ended into again_, up to `most`.
+  bool Take(size_t most) {
+    const std::span<Outcome> ended =
+        std::span(outcomes_).first(channel_.Poll(std::span(outcomes_).first(most)));
+    for (const Outcome& outcome : ended) {
+      if (!outcome.response.ok()) return false;
+      BoundRequest& one = bound_[outcome.tag];
+      benchmark::DoNotOptimize(one.outputs()[0].bytes[0]);
+      again_.push_back(&one);
+    }
+    return true;
+  }
+
+  Channel channel_;
+  std::vector<BoundRequest> bound_;
+  std::vector<BoundRequest*> again_;
+  std::vector<Outcome> outcomes_;
+};
+
+class SpscRingSubject final : public Subject {
+ public:
+  uint32_t requests() const override { return kInFlight; }
+  bool Begin() override {
+    ring_.emplace(kPeerCpu, kInFlight);
+    return ring_->ok();
+  }
+  void End() override { ring_.reset(); }
+  bool Once() override {
+    ring_->Exchange(kInFlight);
+    return true;
+  }
+
+ private:
+  std::optional<SpscRing> ring_;
+};
+
 absl::Status AddRoundTrips(Experiment& experiment, Front& front) {
   for (const int64_t bytes : {int64_t{64}, int64_t{4096}, int64_t{1} << 20, int64_t{16} << 20}) {
     absl::StatusOr<Channel> channel = front.OpenChannel(BusyChannel(bytes));
@@ -58,6 +150,36 @@ absl::Status AddRoundTrips(Experiment& experiment, Front& front) {
     auto subject = std::make_unique<RoundTripSubject>(*std::move(channel), bytes);
     if (!subject->status().ok()) return subject->status();
     experiment.Add("RoundTrip/" + std::to_string(bytes), std::move(subject));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<BoundRequest>> BindMany(Channel& channel, uint32_t count) {
+  const TensorSpec input{.name = "x", .dtype = DType::kUInt8, .shape = {64}};
+  absl::StatusOr<RequestPlan> plan = channel.Plan({&input, 1});
+  if (!plan.ok()) return plan.status();
+  std::vector<BoundRequest> bound;
+  while (bound.size() < count) {
+    absl::StatusOr<BoundRequest> one = channel.Bind(*plan);
+    if (!one.ok()) return one.status();
+    bound.push_back(*std::move(one));
+  }
+  return bound;
+}
+
+absl::Status AddBound(Experiment& experiment, Front& front) {
+  for (const uint32_t count : {1u, kInFlight}) {
+    absl::StatusOr<Channel> channel = front.OpenChannel(BusyChannel(64));
+    if (!channel.ok()) return channel.status();
+    absl::StatusOr<std::vector<BoundRequest>> bound = BindMany(*channel, count);
+    if (!bound.ok()) return bound.status();
+    if (count == 1) {
+      experiment.Add("Bound/64", std::make_unique<BoundSubject>(*std::move(channel),
+                                                                std::move(bound->front())));
+    } else {
+      experiment.Add("Pipelined/32",
+                     std::make_unique<PipelinedSubject>(*std::move(channel), *std::move(bound)));
+    }
   }
   return absl::OkStatus();
 }
@@ -87,7 +209,9 @@ int Main(int argc, char** argv) {
     return 1;
   }
   experiment.Add("PingPongFloor", std::make_unique<PingPongSubject>());
+  experiment.Add("SpscRing/32", std::make_unique<SpscRingSubject>());
   absl::Status status = AddRoundTrips(experiment, (*server)->front());
+  if (status.ok()) status = AddBound(experiment, (*server)->front());
   if (status.ok()) status = AddDeviceRoundTrip(experiment, (*server)->front());
   if (!status.ok()) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
@@ -95,8 +219,9 @@ int Main(int argc, char** argv) {
   }
   // After the channels: one that is made by a thread with a single CPU never spins.
   if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
-  for (const char* name : {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576",
-                           "RoundTrip/16777216", "RoundTrip/device"}) {
+  for (const char* name :
+       {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576",
+        "RoundTrip/16777216", "RoundTrip/device", "Bound/64", "Pipelined/32", "SpscRing/32"}) {
     benchmark::RegisterBenchmark(
         name, [&experiment, name](benchmark::State& state) { experiment.Report(state, name); })
         ->UseManualTime()
