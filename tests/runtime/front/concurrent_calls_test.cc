@@ -1,5 +1,6 @@
 // Calls of a model that may have several at once, in the loop that serves its channels.
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -43,7 +44,7 @@ class ConcurrentModel final : public StreamModel {
     if (x == -1) throw std::runtime_error("no such number");
     {
       std::unique_lock lock(mutex_);
-      if (keeps_inputs) kept.push_back(call.KeepInputs());
+      if (keeps_inputs) kept_.push_back(call.KeepInputs());
       if (x >= kWaits) {
         waiting_.push_back(x);
         changed_.notify_all();
@@ -66,14 +67,19 @@ class ConcurrentModel final : public StreamModel {
     changed_.notify_all();
   }
 
+  void DropKept() {
+    const std::lock_guard lock(mutex_);
+    kept_.clear();
+  }
+
   static constexpr int64_t kWaits = 1000;
   std::atomic<bool> keeps_inputs{false};
-  std::vector<std::shared_ptr<void>> kept;  // guarded by the model while it runs
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<int64_t> waiting_;
+  std::vector<int64_t> waiting_;             // guarded by mutex_
+  std::vector<std::shared_ptr<void>> kept_;  // likewise
 };
 
 class ConcurrentCallsTest : public ::testing::Test {
@@ -164,7 +170,7 @@ TEST_F(ConcurrentCallsTest, ThePageTellsOfTheOldestAndOfTheEarliestDeadline) {
   model_->LetGo(2000);
   EXPECT_EQ(Answer(channel_), "2001");
   Await([&] { return busy_since() == 0; });
-  EXPECT_EQ(page.completed.load(), 2u);
+  Await([&] { return page.completed.load() == 2; });
 }
 
 TEST_F(ConcurrentCallsTest, AHoldIsAnsweredWhenTheLastHasEnded) {
@@ -228,6 +234,7 @@ TEST_F(ConcurrentCallsTest, AnExitEndsStreamsAndWaitsForRequests) {
 TEST_F(ConcurrentCallsTest, WhatIsThrownIsThatCallsError) {
   Serve(2);
   Submit(channel_, 1000);
+  model_->AwaitWaiting(1);
   Submit(channel_, -1);
   EXPECT_EQ(Answer(channel_), "INTERNAL: the model threw: no such number");
   model_->LetGo(1000);
@@ -244,7 +251,7 @@ TEST_F(ConcurrentCallsTest, InputsAreKeptBeyondTheAnswer) {
   Submit(channel_, 1);
   EXPECT_EQ(Answer(channel_), "2");
   EXPECT_LT(channel_.free_request_bytes(), free_bytes);
-  model_->kept.clear();
+  model_->DropKept();
   Await([&] {
     channel_.Poll();
     return channel_.free_request_bytes() == free_bytes;

@@ -1,9 +1,11 @@
 #include "runtime/worker/call_threads.h"
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "gtest/gtest.h"
 
