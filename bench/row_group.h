@@ -1,0 +1,62 @@
+// Rows that are measured in turns, a slice each, so that what else happens on
+// the machine meets all alike. Only rows of one group are compared.
+#ifndef BATON_BENCH_ROW_GROUP_H_
+#define BATON_BENCH_ROW_GROUP_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "bench/subject.h"
+
+namespace baton::bench {
+
+// A counter of a row that says how it stands against another row of its group:
+// how many times as long its median takes, or how many times as many
+// operations the other one does in a second.
+struct Comparison {
+  enum class Of { kMedian, kRate };
+  std::string counter;
+  std::string with;  // a row's name
+  Of of = Of::kMedian;
+};
+
+struct Row {
+  std::string name;
+  // Starts all that it takes. Called when the group's turn comes.
+  std::function<absl::StatusOr<std::unique_ptr<Subject>>()> make;
+  std::vector<Comparison> comparisons = {};
+  bool shows_rate = false;  // a counter requests_per_s
+  // Somebody else's: that it cannot run here does not fail the run.
+  bool optional = false;
+};
+
+struct RowResult {
+  absl::Status status;  // why there is nothing, or not all
+  Measured measured;
+  std::map<std::string, double> comparisons;
+
+  double PerSecond() const;
+};
+
+struct RunOptions {
+  double seconds_per_row = 2;
+  int slices = 10;
+};
+
+// Measures the `wanted` rows of `group`, and those that they are compared with.
+// A row that fails is left out from then on; the others go on. Everything that
+// was started has ended when it returns.
+std::map<std::string, RowResult> MeasureGroup(const std::vector<Row>& group,
+                                              const std::set<std::string>& wanted,
+                                              const RunOptions& options);
+
+}  // namespace baton::bench
+
+#endif  // BATON_BENCH_ROW_GROUP_H_
