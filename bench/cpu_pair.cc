@@ -1,0 +1,55 @@
+#include "bench/cpu_pair.h"
+
+#include <sched.h>
+#include <sys/utsname.h>
+
+#include <fstream>
+
+namespace baton::bench {
+namespace {
+
+// Equal for CPUs that are threads of one core.
+std::string CoreOf(int cpu) {
+  std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                     "/topology/thread_siblings_list");
+  std::string siblings;
+  std::getline(file, siblings);
+  return siblings.empty() ? std::to_string(cpu) : siblings;
+}
+
+}  // namespace
+
+CpuPair ChooseCpus() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  CpuPair pair;
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return pair;
+  int found = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    if (++found == 1) pair = {.front = cpu, .peer = cpu};
+    if (found == 2) pair.peer = cpu;
+    if (CoreOf(cpu) != CoreOf(pair.front)) {
+      pair.peer = cpu;
+      break;
+    }
+  }
+  return pair;
+}
+
+std::string MachineName() {
+  std::string name = "unknown processor";
+  std::ifstream cpus("/proc/cpuinfo");
+  for (std::string line; std::getline(cpus, line);) {
+    if (!line.starts_with("model name")) continue;
+    if (const size_t colon = line.find(": "); colon != std::string::npos) {
+      name = line.substr(colon + 2);
+    }
+    break;
+  }
+  utsname kernel{};
+  if (::uname(&kernel) == 0) name += std::string(", ") + kernel.sysname + " " + kernel.release;
+  return name;
+}
+
+}  // namespace baton::bench

@@ -1,0 +1,35 @@
+# The peers of latency_bench whose Debian packages are here: BATON_BENCH_PEER_SOURCES, _LIBRARIES and
+# _DEFINITIONS. The others are left out, and a line says so.
+set(BATON_BENCH_PEER_SOURCES)
+foreach(peer bare_memory boost_queue futex_wake peer peer_end peer_kinds spsc_ring unix_socket)
+  list(APPEND BATON_BENCH_PEER_SOURCES "peers/${peer}.cc")
+endforeach()
+set(BATON_BENCH_PEER_LIBRARIES)
+set(BATON_BENCH_PEER_DEFINITIONS)
+
+find_package(PkgConfig QUIET)
+find_package(iceoryx_posh 2.0 QUIET)
+# Its headers include one that its package does not ask for.
+find_path(BATON_ACL_INCLUDE sys/acl.h)
+mark_as_advanced(BATON_ACL_INCLUDE)
+if(iceoryx_posh_FOUND AND BATON_ACL_INCLUDE)
+  set(BATON_ICEORYX_FOUND ON)
+endif()
+if(PkgConfig_FOUND)
+  pkg_check_modules(BATON_GRPC QUIET IMPORTED_TARGET grpc++_unsecure)
+  pkg_check_modules(BATON_ZEROMQ QUIET IMPORTED_TARGET libzmq)
+endif()
+
+macro(baton_bench_peer found name package source definition)
+  if(${found})
+    list(APPEND BATON_BENCH_PEER_SOURCES "peers/${source}")
+    list(APPEND BATON_BENCH_PEER_DEFINITIONS ${definition})
+    list(APPEND BATON_BENCH_PEER_LIBRARIES ${ARGN})
+  else()
+    message(STATUS "latency_bench is without ${name}: ${package} is not installed (tools/setup --bench)")
+  endif()
+endmacro()
+baton_bench_peer(BATON_ICEORYX_FOUND Iceoryx "libiceoryx-posh-dev or libacl1-dev" iceoryx.cc BATON_BENCH_ICEORYX
+                 iceoryx_posh::iceoryx_posh iceoryx_posh::iceoryx_posh_roudi)
+baton_bench_peer(BATON_GRPC_FOUND GrpcUds libgrpc++-dev grpc_uds.cc BATON_BENCH_GRPC PkgConfig::BATON_GRPC)
+baton_bench_peer(BATON_ZEROMQ_FOUND ZeroMq libzmq3-dev zero_mq.cc BATON_BENCH_ZEROMQ PkgConfig::BATON_ZEROMQ)
