@@ -175,7 +175,7 @@ TEST_F(ModelConfigTest, CpusAreNumbersOfCpus) {
               HasSubstr("CPU 1 is named twice"));
   EXPECT_THAT(Error("loader: dense\nworker: {cpu: 3, cpus: [1, 2]}\n"),
               HasSubstr("'cpu' is 3, which 'cpus' leaves out"));
-  EXPECT_THAT(Error("loader: dense\nworker: {core: 1}\n"), HasSubstr("did you mean 'cpu'"));
+  EXPECT_THAT(Error("loader: dense\nworker: {core: 1}\n"), HasSubstr("known are cpu, cpus"));
 }
 
 TEST_F(ModelConfigTest, LimitsArePositive) {

@@ -414,6 +414,8 @@ TEST_F(BoundRequestTest, WithoutRoomItSaysSoAndGoesOnWhenThereIs) {
   large.reset();
   ASSERT_TRUE(channel_.Submit(bound).ok());
   worker.StepAll();
+  EXPECT_FALSE(channel_.Poll());  // too small, and asked for again
+  worker.StepAll();
   EXPECT_TRUE(EndOf(bound).ok());
   EXPECT_EQ(bound.output<float>("y").size(), 100'000u);
   bound = BoundRequest();
