@@ -55,4 +55,20 @@ absl::Status UseCpus(std::span<const int> cpus, std::string_view key) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<ThreadCpus> ThreadCpus::OfThisThread() {
+  ThreadCpus cpus;
+  CPU_ZERO(&cpus.set_);
+  if (::sched_getaffinity(0, sizeof(cpus.set_), &cpus.set_) != 0) {
+    return Failed("this thread's CPUs", "sched_getaffinity");
+  }
+  return cpus;
+}
+
+absl::Status ThreadCpus::UseForThisThread() const {
+  if (::sched_setaffinity(0, sizeof(set_), &set_) != 0) {
+    return Failed("this thread's CPUs", "sched_setaffinity");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace baton::runtime

@@ -48,14 +48,18 @@ void ServingLoop::Run(loader::Model& model) {
   CallThreads threads({.concurrent = model.concurrent_calls(),
                        .sleeping = &page_.sleeping,
                        .wake_fd = commands_.event_fd(),
-                       .prepare = [this] { UseDeviceOnThisThread(); }});
+                       .prepare = [this] { PrepareCallThread(); }});
   call_threads = &threads;
   while (Turn(model)) {
   }
   call_threads = nullptr;
 }
 
-void ServingLoop::UseDeviceOnThisThread() const {
+void ServingLoop::PrepareCallThread() const {
+  if (call_cpus_) {
+    const absl::Status cpus = call_cpus_->UseForThisThread();
+    if (!cpus.ok()) spdlog::error("a thread for calls: {}", std::string(cpus.message()));
+  }
   if (device_.device == nullptr) return;
   if (const absl::Status current = device_.device->MakeCurrent(); !current.ok()) {
     spdlog::error("device {} on a thread for calls: {}", std::string(device_.device->name()),

@@ -29,6 +29,7 @@
 #include "loader/model.h"
 #include "runtime/worker/channel_server.h"
 #include "runtime/worker/command_queue.h"
+#include "runtime/worker/cpu_affinity.h"
 #include "runtime/worker/serving_host.h"
 
 namespace baton::runtime {
@@ -63,6 +64,10 @@ class ServingLoop : public ServingHost {
   // For every channel, of those to come too; without a device: for none any
   // more. The device must outlive the loop, or this be called.
   void UseDevice(const ChannelDevice& device);
+
+  // What threads that run calls of the model run on, where it is not what the
+  // serving thread runs on.
+  void UseForCallThreads(const ThreadCpus& cpus) { call_cpus_ = cpus; }
 
   // Serves until told to exit; holds until told to serve. Calls that are under way
   // then go on while it holds; when it exits streams end with ABORTED, and other
@@ -111,7 +116,7 @@ class ServingLoop : public ServingHost {
   bool Wanted() const;
   void Heartbeat(int64_t now_ns);
   // What a thread that runs calls of the model does first.
-  void UseDeviceOnThisThread() const;
+  void PrepareCallThread() const;
 
   const uint64_t generation_;
   const int heartbeat_ms_;
@@ -122,6 +127,7 @@ class ServingLoop : public ServingHost {
   ipc::WorkerSleep sleep_;
 
   ChannelDevice device_;
+  std::optional<ThreadCpus> call_cpus_;
   State state_ = State::kStandby;
   std::optional<Command> admission_;
   std::optional<uint64_t> hold_call_;  // `hold`, not answered yet

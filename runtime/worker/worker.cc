@@ -253,6 +253,11 @@ class Worker {
                    std::string(assignment_.WithoutSecrets(warm).message()));
     }
     // After the model has started its threads: this is the serving thread's alone.
+    if (!serving_cpu_.empty()) {
+      const absl::StatusOr<ThreadCpus> others = ThreadCpus::OfThisThread();
+      if (!others.ok()) return others.status();
+      loop_.UseForCallThreads(*others);
+    }
     if (absl::Status cpu = UseCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
     if (BATON_FAIL_POINT("worker.ready")) {
       return absl::InternalError("it does not get ready at the point worker.ready");

@@ -10,8 +10,9 @@ import numpy as np
 import served
 
 MODEL = '''
+import os
 import threading
-from typing import Iterator
+from typing import Iterator, List
 
 import numpy as np
 
@@ -71,6 +72,10 @@ class Meeting(ModelClass):
         return threading.current_thread() is threading.main_thread()
 
     @ModelClass.method
+    def cpus(self) -> List[int]:
+        return sorted(os.sched_getaffinity(0))  # of the thread that calls
+
+    @ModelClass.method
     def big(self, size: int) -> str:
         self.big_runs += 1
         return "x" * size
@@ -87,9 +92,9 @@ class Meeting(ModelClass):
 
 
 class Threads(served.ServedCase):
-    def model_front(self, threads):
+    def model_front(self, threads, config=""):
         path = self.write(f"model{threads}/model.py", MODEL)
-        self.write(f"model{threads}/config.yaml", f"num_threads: {threads}\n")
+        self.write(f"model{threads}/config.yaml", f"num_threads: {threads}\n{config}")
         return self.front(os.path.dirname(path), name=f"model{threads}")
 
     def together(self, *calls):
@@ -143,6 +148,12 @@ class Threads(served.ServedCase):
         # One caller, one call at a time: always the same thread.
         self.assertEqual([front.calls_of_this_thread() for _ in range(20)], list(range(1, 21)))
         self.assertFalse(front.on_main_thread())
+
+    def test_the_cpu_of_the_serving_thread_is_its_own(self):
+        usable = sorted(os.sched_getaffinity(0))
+        pinned = f"worker: {{cpu: {usable[-1]}}}\n"
+        self.assertEqual(self.model_front(2, pinned).cpus(), usable)
+        self.assertEqual(self.model_front(1, pinned).cpus(), usable[-1:])
 
     def test_a_result_that_does_not_fit_is_made_once(self):
         front = self.model_front(3)
