@@ -47,8 +47,6 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
     return;
   }
   Slot& slot = slots_[index];
-  // The results' line is still the worker's: it comes while the rest is looked at.
-  if (slot.bound && !slot.views.empty()) __builtin_prefetch(slot.views.front().bytes.data());
   const auto code = static_cast<absl::StatusCode>(entry.status_code);
   if (entry.status_code > static_cast<uint16_t>(absl::StatusCode::kUnauthenticated)) {
     Poison("it answered with a status that does not exist");
