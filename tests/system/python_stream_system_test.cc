@@ -51,11 +51,13 @@ class PythonStreamSystemTest : public PythonSystemTestBase {
     if (read->found == Stream::Found::kEnd) return "<end>";
     return TextOf(read->response);
   }
-  // The value that the method "log" gives holds these bytes.
+  // What the method "log" has given so far holds this event. (A list of texts has many zero bytes.)
   bool ModelLogHas(const std::string& event) {
     absl::StatusOr<Response> response = channel_->Call(TextRequest("log", {}), {.timeout = kLong});
     if (!response.ok()) return false;
-    seen_ += TextOf(*response);
+    for (const char c : TextOf(*response)) {
+      if (c != '\0') seen_ += c;
+    }
     return absl::StrContains(seen_, event);
   }
 
@@ -107,6 +109,8 @@ TEST_F(PythonStreamSystemTest, OneThatWaitsForItemsSeesTheCallerGo) {
     Stream stream = Open("swallows", {});
     ASSERT_TRUE(Write(stream, "texts", "one").ok());
     EXPECT_EQ(Read(stream), "one");
+    // Before that it stands at its yield, where a caller that goes is a GeneratorExit.
+    ASSERT_TRUE(WaitFor([&] { return ModelLogHas("asks for the next"); })) << seen_;
     stream.Cancel();
   }
   EXPECT_TRUE(WaitFor([&] { return ModelLogHas("CallEnded"); })) << seen_;

@@ -59,6 +59,7 @@ class Streaming(ModelClass):
         try:
             for text in texts:
                 yield text
+                self.events.append("asks for the next")
         except BaseException as error:
             self.events.append(type(error).__name__)
         yield "went on"
