@@ -59,7 +59,15 @@ class Streaming(ModelClass):
         try:
             for text in texts:
                 yield text
-                self.events.append("asks for the next")
+        except BaseException as error:
+            self.events.append(type(error).__name__)
+        yield "went on"
+
+    @ModelClass.method
+    def takes(self, texts: Iterator[str]) -> Iterator[str]:
+        try:
+            for text in texts:
+                self.events.append(text)
         except BaseException as error:
             self.events.append(type(error).__name__)
         yield "went on"
