@@ -143,13 +143,25 @@ void DeviceLedger::TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey&
   const auto entry = entries_.find(generation);
   if (entry == entries_.end() || !entry->second.gpu) return;
   GpuArena& gpu = *entry->second.gpu;
-  if (!gpu.baseline || gpu.inherited || survey.processes.ok()) {
+  const auto shows_owner = [&](const ipc::cuda::GpuSurvey& seen) {
+    return seen.processes.ok() && ipc::cuda::FindProcess(seen, gpu.owner.pid) != nullptr;
+  };
+  const bool own = gpu.baseline && !gpu.inherited;
+  if (gpu.leaving && (own || !shows_owner(survey))) return;
+  const bool knows_less = !survey.processes.ok() ||
+                          (gpu.baseline && shows_owner(*gpu.baseline) && !shows_owner(survey));
+  if (!gpu.baseline || gpu.inherited || !knows_less) {
     gpu.baseline = survey;
     gpu.inherited = false;
   }
-  if (survey.processes.ok() && ipc::cuda::FindProcess(survey, gpu.owner.pid) != nullptr) {
+  if (shows_owner(survey)) {
     last_seen_ = GpuArena{.device = gpu.device, .owner = gpu.owner, .baseline = survey};
   }
+}
+
+void DeviceLedger::Leaving(uint64_t generation) {
+  const auto entry = entries_.find(generation);
+  if (entry != entries_.end() && entry->second.gpu) entry->second.gpu->leaving = true;
 }
 
 void DeviceLedger::Answered(uint64_t generation, const DeviceVerdict& verdict) {

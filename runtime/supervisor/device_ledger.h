@@ -72,9 +72,14 @@ class DeviceLedger {
   // Generations whose arenas are on it.
   std::vector<uint64_t> OnGpu(const ipc::cuda::Uuid& device) const;
   // What NVML said while that generation's worker lived. One that does not know
-  // the processes does not replace one that does.
+  // the processes does not replace one that does, nor one without the worker one
+  // with it: it may have let go of its memory already, on its way out, and what
+  // was asked then would never be seen to come back.
   bool HasBaseline(uint64_t generation) const;
   void TakeBaseline(uint64_t generation, const ipc::cuda::GpuSurvey& survey);
+  // Its worker was told to exit: from now on a baseline is taken only where there is
+  // none of its own, and NVML still names it.
+  void Leaving(uint64_t generation);
 
  private:
   struct GpuArena {
@@ -82,6 +87,7 @@ class DeviceLedger {
     ipc::ProcessIdentity owner;
     std::optional<ipc::cuda::GpuSurvey> baseline;
     bool inherited = false;  // the baseline is of the generation before
+    bool leaving = false;
   };
   struct Entry {
     std::unique_ptr<ipc::ArenaWitness> witness;  // null: on a GPU, or unwatched

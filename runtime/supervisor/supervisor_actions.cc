@@ -90,6 +90,7 @@ void SupervisorCore::Perform(const ReloadAction& action) {
       if (worker != nullptr) fronts_.OfferArena(worker->arena);
       break;
     case Kind::kExit:
+      ledger_.Leaving(generation);
       if (worker != nullptr) Sent(generation, worker->Exit());
       break;
     case Kind::kKill:

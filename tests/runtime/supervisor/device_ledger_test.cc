@@ -98,6 +98,43 @@ TEST(DeviceLedgerTest, AGpuQuestionCarriesOwnerDeviceAndBaseline) {
   EXPECT_NE(ipc::cuda::FindProcess(*question->gpu->baseline, 22), nullptr);
 }
 
+// A worker that ends lets go of its memory before it is gone: asked then, NVML does not name it,
+// and counts as free what it had.
+TEST(DeviceLedgerTest, OneThatLeavesKeepsTheBaselineOfWhenItServed) {
+  DeviceLedger ledger;
+  ASSERT_TRUE(ledger.Add(CudaArena(1), OnCuda(5), kOwner).ok());
+  const auto baseline_has = [&](pid_t pid) {
+    return ipc::cuda::FindProcess(*ledger.Question(1, true)->gpu->baseline, pid) != nullptr;
+  };
+  ledger.TakeBaseline(1, Survey(kOwner.pid));
+  ledger.TakeBaseline(1, Survey(33));  // asked as it crashed
+  EXPECT_TRUE(baseline_has(kOwner.pid));
+  GpuSurvey both = Survey(kOwner.pid);
+  both.processes->push_back({34, 1});
+  ledger.TakeBaseline(1, both);
+  EXPECT_TRUE(baseline_has(34)) << "while it serves, what is newer counts";
+  ledger.Leaving(1);
+  both.processes->push_back({35, 1});
+  ledger.TakeBaseline(1, both);
+  EXPECT_FALSE(baseline_has(35));
+
+  // None of its own yet.
+  ASSERT_TRUE(ledger.Add(CudaArena(2), OnCuda(5), {.pid = 51, .start_time = 1}).ok());
+  ledger.Leaving(2);
+  ledger.TakeBaseline(2, Survey(52));
+  EXPECT_FALSE(ledger.HasBaseline(2));
+  ledger.TakeBaseline(2, Survey(51));
+  EXPECT_TRUE(ledger.HasBaseline(2));
+
+  // Where pids are hidden only that it was told to exit keeps it.
+  DeviceLedger hidden;
+  ASSERT_TRUE(hidden.Add(CudaArena(1), OnCuda(5), kOwner).ok());
+  hidden.TakeBaseline(1, Survey(41));
+  hidden.Leaving(1);
+  hidden.TakeBaseline(1, Survey(42));
+  EXPECT_NE(ipc::cuda::FindProcess(*hidden.Question(1, true)->gpu->baseline, 41), nullptr);
+}
+
 // One that dies before NVML was asked about it. Its fronts' contexts were seen with the one before,
 // which was visible; how much was free then says nothing of it.
 TEST(DeviceLedgerTest, AGenerationThatWasNeverSeenInheritsWhoWas) {
