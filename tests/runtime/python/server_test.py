@@ -1,5 +1,6 @@
 """ModelServer and `python -m baton.server`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -83,9 +84,8 @@ class Server(served.ServedCase):
         front = self.attach_when_ready("probe", process)
         answers = []
         caller = threading.Thread(target=lambda: answers.append(front.predict(np.zeros(5, np.uint8))))
-        worker_busy = self.busy_reader(front)
         caller.start()
-        served.wait_for(worker_busy, "the call has been started")
+        served.wait_for(lambda: self.taken("probe") == 1, "the call has been started")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(served.PATIENCE_S), 0)
         caller.join()
@@ -93,11 +93,12 @@ class Server(served.ServedCase):
         self.assertIn("no effect here: grpc, port", self.log_text())
         front.close()
 
-    def busy_reader(self, front):
-        """Whether the worker has used the processor or slept in a call since: here, that time has passed."""
-        import time
-        began = time.monotonic()
-        return lambda: time.monotonic() - began > 0.2
+    @staticmethod
+    def taken(server):
+        """How many requests its worker has begun with."""
+        status = subprocess.run([_programs.find("shmctl"), "status", server, "--json"], check=True,
+                                stdout=subprocess.PIPE)
+        return int(json.loads(status.stdout)["servers"][0]["requestsTaken"])
 
     def test_command_line_with_the_flags_of_the_replaced_sdk(self):
         process = self.command_line(

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "tests/tools/shmctl/json_reader.h"
@@ -74,10 +76,18 @@ TEST_F(StatusTest, TextSaysHowReloadsGo) {
               ::testing::ContainsRegex("gap         expected [^,]+s, last [^,]+s, 1 measured"));
 }
 
-// How often it failed, and when the next try is.
+// How often it failed, and when the next try is. Without the model's library no try succeeds, that
+// with the last good configuration neither: it says so for as long as anybody looks.
 TEST_F(StatusTest, TextSaysWhenTheNextTryIs) {
-  ShmctlProcess server = Serve({"behaviour: echo"});
-  ProbeModel(temp_, {"behaviour: echo", "load: fail"});
+  const std::string library = temp_.path() + "/probe.so";
+  const char* const build = std::getenv("BATON_BINARY_DIR");
+  ASSERT_NE(build, nullptr);
+  std::filesystem::create_symlink(std::string(build) + "/tests/models/probe_model.so", library);
+  temp_.Write("model/config.yaml", "name: probe\nloader: native\nfile: " + library +
+                                       "\nnative:\n  options:\n    behaviour: echo\n");
+  ShmctlProcess server = Begin({"serve", temp_.path() + "/model", "--name", "probe"});
+  ASSERT_TRUE(WaitUntilReady(server)) << server.Err();
+  std::filesystem::remove(library);
   ASSERT_EQ(::kill(Workers().at(0), SIGKILL), 0);
   std::string one;
   EXPECT_TRUE(WaitFor([&] {
