@@ -18,7 +18,6 @@ from typing import Any, Callable, Deque, Dict, Generator, Generic, Mapping, Opti
 from . import _front
 from ._base import FrontBase
 from .errors import Error, FailedPrecondition, ResourceExhausted
-from .front import _FULL
 from .front import Front as _BlockingFront
 
 __all__ = ["Front", "Method", "ResultStream", "attach", "launch"]
@@ -197,46 +196,6 @@ class Front(FrontBase[Method]):
         self._offer({name: Method(self, method) for name, method in front.methods.items()})
         self._loop.add_reader(queue.fileno(), self._on_event)
 
-    def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Calls a method by its name, with the options of `baton.Front.call`."""
-        return self.with_options(method, timeout=timeout, idempotent=idempotent, secrets=secrets)(
-            *args, **kwargs
-        )
-
-    def result(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As `call`; but a result is a `baton.Result`, which says as well which generation gave it, how long it
-        took, and what the model told by set_output_context. Of a method that streams, each of its results."""
-        return Method(self, self._blocking._with(method, timeout, idempotent, secrets, _FULL))(*args, **kwargs)
-
-    def with_options(
-        self,
-        method: str,
-        *,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-    ) -> Method:
-        """A method that is called with these options each time."""
-        return Method(self, self._blocking._with(method, timeout, idempotent, secrets, None))
-
     async def close(self) -> None:
         """Cancels what is under way and lets go of the server; ends it where it was launched. Idempotent."""
         if self._closed:
@@ -255,6 +214,16 @@ class Front(FrontBase[Method]):
 
     def __repr__(self) -> str:
         return f"<aio.Front of {self.name!r}: {', '.join(self._methods)}>"
+
+    def _with(
+        self,
+        method: Optional[str],
+        timeout: Optional[float],
+        idempotent: Optional[bool],
+        secrets: Optional[Mapping[str, str]],
+        detail: Optional[int],
+    ) -> Method:
+        return Method(self, self._blocking._with(method, timeout, idempotent, secrets, detail))
 
     async def _call(self, method: _front.Method, args: Any, kwargs: Any) -> Any:
         alone, started = not self._futures, self._started

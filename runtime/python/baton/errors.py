@@ -6,7 +6,8 @@ what, and what to do next. Where a model written in Python raised, the message h
 
 from __future__ import annotations
 
-from typing import Optional
+import re
+from typing import Any, Dict, Optional, Type
 
 __all__ = [
     "Aborted",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 
+_BY_NUMBER: Dict[int, Type["Error"]] = {}
+
+
 class Error(Exception):
     """A call, or something else that was asked of a server, failed."""
 
@@ -37,122 +41,76 @@ class Error(Exception):
     #: Seconds after which it is worth another try; None where that is not known.
     retry_after: Optional[float] = None
 
+    def __init_subclass__(cls, *, status: Optional[int] = None, **options: Any) -> None:
+        """`status`: its number, as absl::StatusCode has it; its code is its name then."""
+        super().__init_subclass__(**options)
+        if status is not None:
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
+            _BY_NUMBER[status] = cls
 
-class Cancelled(Error):
+
+class Cancelled(Error, status=1):
     """The model's side gave the call up."""
 
-    code = "CANCELLED"
 
-
-class Unknown(Error):
+class Unknown(Error, status=2):
     """The model raised something that says nothing about its kind."""
 
-    code = "UNKNOWN"
 
-
-class InvalidArgument(Error, ValueError):
+class InvalidArgument(Error, ValueError, status=3):
     """The arguments do not fit the method, or the model says that they make no sense."""
 
-    code = "INVALID_ARGUMENT"
 
-
-class DeadlineExceeded(Error, TimeoutError):
+class DeadlineExceeded(Error, TimeoutError, status=4):
     """The time of the call was over; the model may or may not have seen it."""
 
-    code = "DEADLINE_EXCEEDED"
 
-
-class NotFound(Error, LookupError):
+class NotFound(Error, LookupError, status=5):
     """There is no such server, file or thing."""
 
-    code = "NOT_FOUND"
 
-
-class AlreadyExists(Error):
+class AlreadyExists(Error, status=6):
     """There is one already."""
 
-    code = "ALREADY_EXISTS"
 
-
-class PermissionDenied(Error):
+class PermissionDenied(Error, status=7):
     """Another user's server, or a file that may not be read."""
 
-    code = "PERMISSION_DENIED"
 
-
-class ResourceExhausted(Error):
+class ResourceExhausted(Error, status=8):
     """A ring, an arena or the machine is full: nothing was started, try again later."""
 
-    code = "RESOURCE_EXHAUSTED"
 
-
-class FailedPrecondition(Error):
+class FailedPrecondition(Error, status=9):
     """Not possible as things are; after a fork, for instance."""
 
-    code = "FAILED_PRECONDITION"
 
-
-class Aborted(Error):
+class Aborted(Error, status=10):
     """The worker died after it had started the call: it may have had effects."""
 
-    code = "ABORTED"
 
-
-class OutOfRange(Error):
+class OutOfRange(Error, status=11):
     """Beyond what there is."""
 
-    code = "OUT_OF_RANGE"
 
-
-class Unimplemented(Error, NotImplementedError):
+class Unimplemented(Error, NotImplementedError, status=12):
     """This build, or this model, cannot do that."""
 
-    code = "UNIMPLEMENTED"
 
-
-class Internal(Error):
+class Internal(Error, status=13):
     """Something of the model's or of Baton's own broke."""
 
-    code = "INTERNAL"
 
-
-class Unavailable(Error, ConnectionError):
+class Unavailable(Error, ConnectionError, status=14):
     """Not started, and cannot be in time: `retry_after` says when to try again, where that is known."""
 
-    code = "UNAVAILABLE"
 
-
-class DataLoss(Error):
+class DataLoss(Error, status=15):
     """The worker wrote nonsense; the next call uses another channel."""
 
-    code = "DATA_LOSS"
 
-
-class Unauthenticated(Error):
+class Unauthenticated(Error, status=16):
     """Nobody whom the server knows."""
-
-    code = "UNAUTHENTICATED"
-
-
-# By the number of the status, as absl::StatusCode has it.
-_BY_NUMBER = {
-    1: Cancelled,
-    2: Unknown,
-    3: InvalidArgument,
-    4: DeadlineExceeded,
-    5: NotFound,
-    6: AlreadyExists,
-    7: PermissionDenied,
-    8: ResourceExhausted,
-    9: FailedPrecondition,
-    10: Aborted,
-    11: OutOfRange,
-    12: Unimplemented,
-    13: Internal,
-    14: Unavailable,
-    15: DataLoss,
-    16: Unauthenticated,
-}
 
 
 def _from_status(number: int, message: str, retry_after: Optional[float]) -> Error:

@@ -26,7 +26,6 @@ from .server import ModelServer
 
 __all__ = ["Front", "LoanedRequest", "Result", "Tensors"]
 
-_VALUE, _FULL = 0, 1
 _MIB = 1 << 20
 
 
@@ -157,56 +156,6 @@ class Front(FrontBase[_front.Method]):
             raise
         front._server = server
         return front
-
-    def call(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Calls a method by its name; the result is the method's value.
-
-        Arguments:
-            method: its name.
-            timeout: seconds for the whole call, waiting for a reload included; 30 without one.
-            idempotent: whether it may be tried again where a worker died after it had started.
-            secrets: for this call alone: what the model's get_secret() finds before all others.
-        The others are the method's own; one of those names is given by `with_options(...)(timeout=...)`.
-        """
-        return self._with(method, timeout, idempotent, secrets, None)(*args, **kwargs)
-
-    def result(
-        self,
-        method: str,
-        /,
-        *args: Any,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As `call`; but a result is a `Result`, which says as well which generation gave it, how long it
-        took, and what the model told by set_output_context. Of a method that streams, each of its results.
-
-            result = front.result("predict", text="x")
-            print(result.value, result.context.get("prompt_tokens"))
-        """
-        return self._with(method, timeout, idempotent, secrets, _FULL)(*args, **kwargs)
-
-    def with_options(
-        self,
-        method: str,
-        *,
-        timeout: Optional[float] = None,
-        idempotent: Optional[bool] = None,
-        secrets: Optional[Mapping[str, str]] = None,
-    ) -> _front.Method:
-        """A method that is called with these options each time, as `call` has them."""
-        return self._with(method, timeout, idempotent, secrets, None)
 
     def map(
         self,

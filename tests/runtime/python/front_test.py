@@ -347,6 +347,14 @@ class Ends(served.ServedCase):
             self.assertTrue(issubclass(kind, baton.Error))
             error = pickle.loads(pickle.dumps(kind("what happened")))
             self.assertEqual((type(error), str(error)), (kind, "what happened"))
+        codes = ("CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+                 "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE "
+                 "DATA_LOSS UNAUTHENTICATED").split()
+        for number, code in enumerate(codes, start=1):
+            error = baton.errors._from_status(number, "why", 1.5)
+            self.assertEqual((error.code, error.retry_after), (code, 1.5))
+            self.assertEqual(type(error).__name__, code.title().replace("_", ""))
+        self.assertEqual(baton.errors._from_status(99, "why", None).code, "UNKNOWN")
 
 
 class Batches(served.ServedCase):
