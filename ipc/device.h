@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "baton/page_kind.h"
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {
@@ -35,8 +36,8 @@ namespace baton::ipc {
 // (ipc/cuda/arena_token.h), and there is an fd only where memory is exported as
 // one.
 struct ArenaExport {
-  UniqueFd fd;
-  std::string token;
+  UniqueFd fd = {};
+  std::string token = {};
   uint64_t bytes = 0;
   uint64_t generation = 0;
 };
@@ -49,6 +50,8 @@ class DeviceArena {
   // Address on the device. On the host device it can be read and written.
   virtual uint64_t address() const = 0;
   virtual uint64_t bytes() const = 0;
+  // On the host device: what its pages are, where huge ones were asked for.
+  virtual PageKind page_kind() const { return PageKind::kNormal; }
   // May be called more than once; each call gives a descriptor of its own.
   virtual absl::StatusOr<ArenaExport> Export() = 0;
   // Overwrites it with zeros, so that whoever gets the memory next finds
@@ -155,8 +158,10 @@ class ArenaWitness {
   virtual std::string_view source() const = 0;
 };
 
-// The host device. `capacity_bytes` is what the supervisor admitted.
-std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes);
+// The host device. `capacity_bytes` is what the supervisor admitted. `huge_pages`:
+// its arenas lie on huge pages where there are any (as SegmentOptions::huge_pages),
+// but on reserved ones only where they fill whole ones (HugePageBytes).
+std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes, bool huge_pages = false);
 absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena);
 // `asked_before`: somebody, who may have died over it, was asked to confirm it.
 absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena,

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -26,6 +25,7 @@
 #include "ipc/device.h"
 #include "ipc/fd_mapping.h"
 #include "ipc/mapping_holders.h"
+#include "ipc/memory_file.h"
 
 namespace baton::ipc {
 namespace {
@@ -41,7 +41,8 @@ constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 46;
 struct Ledger {
   struct Entry {
     uint64_t bytes = 0;
-    int fd = -1;  // the arena's own
+    int fd = -1;           // the arena's own
+    bool through = false;  // large copies go through the mapping: hugetlb files cannot be written
   };
   uint64_t capacity = 0;
   uint64_t used = 0;
@@ -83,17 +84,17 @@ absl::Status CopyFile(int from, uint64_t from_offset, int to, uint64_t to_offset
   return absl::OkStatus();
 }
 
-// What the kernel thinks can be had without swapping; nullopt if it does not
-// say.
-std::optional<uint64_t> AvailableMemory() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string name;
-  std::string rest;
-  uint64_t kib = 0;
-  while (meminfo >> name >> kib && std::getline(meminfo, rest)) {
-    if (name == "MemAvailable:") return kib * 1024;
+// The same where the arena's file cannot be written: through its mapping.
+absl::Status ReadFileTo(int from, uint64_t from_offset, std::span<std::byte> to) {
+  while (!to.empty()) {
+    const ssize_t done = ::pread(from, to.data(), to.size(), static_cast<off_t>(from_offset));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return absl::ErrnoToStatus(errno, "cannot copy a file to device host");
+    if (done == 0) return absl::DataLossError("the file ended while it was copied to device host");
+    from_offset += static_cast<uint64_t>(done);
+    to = to.subspan(static_cast<size_t>(done));
   }
-  return std::nullopt;
+  return absl::OkStatus();
 }
 
 absl::Status CannotReserve(uint64_t bytes, int error) {
@@ -104,30 +105,50 @@ absl::Status CannotReserve(uint64_t bytes, int error) {
       absl::StrCat(status.message(), ". Free memory, or serve a smaller model"));
 }
 
-absl::StatusOr<UniqueFd> CreateMemfd(uint64_t bytes, uint64_t generation) {
+struct ArenaFile {
+  UniqueFd fd;
+  PageKind pages = PageKind::kNormal;
+};
+
+absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, uint64_t bytes, PageKind* pages) {
   // Reserving more than there is would call the out-of-memory killer rather
   // than fail.
-  const std::optional<uint64_t> available = AvailableMemory();
-  if (available && bytes > *available) {
+  if (const uint64_t available = AvailableMemoryBytes(/*with_swap=*/false); bytes > available) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "cannot reserve a device arena of ", bytes, " bytes in host memory: ", *available,
+        "cannot reserve a device arena of ", bytes, " bytes in host memory: ", available,
         " are available. Free memory, or serve a smaller model"));
   }
-  UniqueFd fd(::memfd_create(absl::StrCat("baton-device-g", generation).c_str(),
-                             MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return absl::ErrnoToStatus(errno, "cannot create a memfd for a device arena");
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return CannotReserve(bytes, errno);
-  int error;
-  do {
-    error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
-  } while (error == EINTR);
-  if (error != 0) return CannotReserve(bytes, error);
-  // So that it stays empty once the witness has emptied it. Not F_SEAL_SHRINK:
-  // emptying it is how the pages go although stray descriptors exist.
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot seal a device arena against growing");
+  if (pages != nullptr && FillWithTransparentHugePages(fd.get(), bytes)) {
+    *pages = PageKind::kTransparentHuge;
+  }
+  if (const int error = ReserveSpace(fd.get(), bytes); error != 0) {
+    return CannotReserve(bytes, error);
   }
   return fd;
+}
+
+absl::StatusOr<ArenaFile> CreateArenaFile(uint64_t bytes, uint64_t generation, bool huge_pages) {
+  const std::string name = absl::StrCat("baton-device-g", generation);
+  ArenaFile file;
+  if (huge_pages && bytes % HugePageBytes() == 0) {
+    if (std::optional<HugetlbFile> hugetlb = CreateHugetlbFile(name, bytes)) {
+      file = {.fd = std::move(hugetlb->fd), .pages = PageKind::kHugetlb};
+    }
+  }
+  if (!file.fd) {
+    absl::StatusOr<UniqueFd> fd = CreateMemfd(name, bytes, huge_pages ? &file.pages : nullptr);
+    if (!fd.ok()) return fd.status();
+    file.fd = *std::move(fd);
+  }
+  // So that it stays empty once the witness has emptied it. Not F_SEAL_SHRINK:
+  // emptying it is how the pages go although stray descriptors exist.
+  if (::fcntl(file.fd.get(), F_ADD_SEALS, F_SEAL_GROW) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot seal a device arena against growing");
+  }
+  return file;
 }
 
 absl::StatusOr<bip::mapped_region> Map(int fd, uint64_t bytes, bip::mode_t mode) {
@@ -156,6 +177,12 @@ absl::Status CheckExport(const ArenaExport& arena, bool confirming = false) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, " is said to have ", arena.bytes, " bytes, but has ", info.st_size));
   }
+  const uint64_t page = MappingPageBytes(arena.fd.get());
+  if (page > static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) && arena.bytes % page != 0) {
+    // Could be mapped, but not unmapped again.
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " is said to have ", arena.bytes, " bytes, but its pages have ", page));
+  }
   // Only mappings through a writable description are counted by the kernel.
   const int flags = ::fcntl(arena.fd.get(), F_GETFL);
   if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) {
@@ -176,15 +203,17 @@ absl::Status CheckExport(const ArenaExport& arena, bool confirming = false) {
 
 class HostArena final : public DeviceArena {
  public:
-  HostArena(std::shared_ptr<Ledger> ledger, UniqueFd fd, bip::mapped_region region, uint64_t bytes,
-            uint64_t generation)
+  HostArena(std::shared_ptr<Ledger> ledger, ArenaFile file, bip::mapped_region region,
+            uint64_t bytes, uint64_t generation)
       : ledger_(std::move(ledger)),
-        fd_(std::move(fd)),
+        fd_(std::move(file.fd)),
+        pages_(file.pages),
         region_(std::move(region)),
         bytes_(bytes),
         generation_(generation) {
     ledger_->used += bytes_;
-    ledger_->arena_by_address[address()] = {bytes_, fd_.get()};
+    ledger_->arena_by_address[address()] = {
+        .bytes = bytes_, .fd = fd_.get(), .through = pages_ == PageKind::kHugetlb};
   }
   ~HostArena() override {
     ledger_->used -= bytes_;
@@ -193,6 +222,7 @@ class HostArena final : public DeviceArena {
 
   uint64_t address() const override { return reinterpret_cast<uint64_t>(region_.get_address()); }
   uint64_t bytes() const override { return bytes_; }
+  PageKind page_kind() const override { return pages_; }
 
   absl::StatusOr<ArenaExport> Export() override {
     ArenaExport arena{.fd = UniqueFd(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0)),
@@ -206,6 +236,7 @@ class HostArena final : public DeviceArena {
  private:
   std::shared_ptr<Ledger> ledger_;
   UniqueFd fd_;
+  PageKind pages_;
   bip::mapped_region region_;
   uint64_t bytes_;
   uint64_t generation_;
@@ -213,7 +244,9 @@ class HostArena final : public DeviceArena {
 
 class HostDevice final : public Device {
  public:
-  explicit HostDevice(uint64_t capacity_bytes) { ledger_->capacity = capacity_bytes; }
+  HostDevice(uint64_t capacity_bytes, bool huge_pages) : huge_pages_(huge_pages) {
+    ledger_->capacity = capacity_bytes;
+  }
 
   std::string_view name() const override { return "host"; }
 
@@ -230,18 +263,19 @@ class HostDevice final : public Device {
           " bytes admitted on device host are left. Raise the device capacity, or serve a smaller "
           "model"));
     }
-    absl::StatusOr<UniqueFd> fd = CreateMemfd(bytes, generation);
-    if (!fd.ok()) return fd.status();
-    absl::StatusOr<bip::mapped_region> region = Map(fd->get(), bytes, bip::read_write);
+    absl::StatusOr<ArenaFile> file = CreateArenaFile(bytes, generation, huge_pages_);
+    if (!file.ok()) return file.status();
+    absl::StatusOr<bip::mapped_region> region = Map(file->fd.get(), bytes, bip::read_write);
     if (!region.ok()) return region.status();
-    return std::make_unique<HostArena>(ledger_, *std::move(fd), *std::move(region), bytes,
+    return std::make_unique<HostArena>(ledger_, *std::move(file), *std::move(region), bytes,
                                        generation);
   }
 
   absl::Status CopyToDevice(uint64_t to_address, std::span<const std::byte> from) override {
     const absl::StatusOr<Place> place = Find(to_address, from.size());
     if (!place.ok()) return place.status();
-    if (from.size() >= kCopyThroughFileBytes) return WriteAt(place->fd, place->offset, from);
+    if (from.size() >= kCopyThroughFileBytes && !place->through)
+      return WriteAt(place->fd, place->offset, from);
     if (!from.empty()) {
       std::memcpy(reinterpret_cast<void*>(to_address), from.data(), from.size());
     }
@@ -252,6 +286,7 @@ class HostDevice final : public Device {
                                 uint64_t bytes) override {
     const absl::StatusOr<Place> place = Find(to_address, bytes);
     if (!place.ok()) return place.status();
+    if (place->through) return ReadFileTo(fd, offset, AsBytes(to_address, bytes));
     return CopyFile(fd, offset, place->fd, place->offset, bytes);
   }
 
@@ -268,26 +303,35 @@ class HostDevice final : public Device {
   struct Place {
     int fd = -1;
     uint64_t offset = 0;
+    bool through = false;
   };
+
+  static std::span<std::byte> AsBytes(uint64_t address, uint64_t bytes) {
+    return {reinterpret_cast<std::byte*>(address), bytes};
+  }
 
   absl::StatusOr<Place> Find(uint64_t address, uint64_t bytes) const {
     const auto after = ledger_->arena_by_address.upper_bound(address);
     if (after != ledger_->arena_by_address.begin()) {
       const auto& [base, arena] = *std::prev(after);
       const uint64_t offset = address - base;
-      if (offset <= arena.bytes && bytes <= arena.bytes - offset) return Place{arena.fd, offset};
+      if (offset <= arena.bytes && bytes <= arena.bytes - offset) {
+        return Place{.fd = arena.fd, .offset = offset, .through = arena.through};
+      }
     }
     return absl::InvalidArgumentError(
         absl::StrCat("a copy of ", bytes, " bytes to device host does not end up inside an arena"));
   }
 
+  const bool huge_pages_;
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
 };
 
 class ImportedHostArena final : public ImportedArena {
  public:
-  ImportedHostArena(bip::mapped_region region, uint64_t generation)
-      : region_(std::move(region)), generation_(generation) {}
+  // `page_bytes`: what can be made writable by itself.
+  ImportedHostArena(bip::mapped_region region, uint64_t generation, uint64_t page_bytes)
+      : region_(std::move(region)), generation_(generation), page_bytes_(page_bytes) {}
 
   std::span<const std::byte> bytes() const override {
     return {static_cast<const std::byte*>(region_.get_address()), region_.get_size()};
@@ -296,8 +340,10 @@ class ImportedHostArena final : public ImportedArena {
 
   absl::Status AllowWrites(uint64_t offset, uint64_t bytes) override {
     if (absl::Status inside = CheckInside(offset, bytes); !inside.ok()) return inside;
-    // The descriptor was writable, so the mapping may be.
-    if (::mprotect(At(offset), bytes, PROT_READ | PROT_WRITE) != 0) {
+    // The descriptor was writable, so the mapping may be. The arena is whole pages.
+    const uint64_t first = offset / page_bytes_ * page_bytes_;
+    const uint64_t end = (offset + bytes + page_bytes_ - 1) / page_bytes_ * page_bytes_;
+    if (::mprotect(At(first), end - first, PROT_READ | PROT_WRITE) != 0) {
       return absl::ErrnoToStatus(
           errno, absl::StrCat("cannot make ", bytes, " bytes at ", offset,
                               " of the device arena of generation ", generation_, " writable"));
@@ -334,6 +380,7 @@ class ImportedHostArena final : public ImportedArena {
 
   bip::mapped_region region_;
   uint64_t generation_;
+  uint64_t page_bytes_;
 };
 
 class HostArenaWitness final : public ArenaWitness {
@@ -388,8 +435,8 @@ class HostArenaWitness final : public ArenaWitness {
 
 }  // namespace
 
-std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes) {
-  return std::make_unique<HostDevice>(capacity_bytes);
+std::unique_ptr<Device> CreateHostDevice(uint64_t capacity_bytes, bool huge_pages) {
+  return std::make_unique<HostDevice>(capacity_bytes, huge_pages);
 }
 
 absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena) {
@@ -397,7 +444,8 @@ absl::StatusOr<std::unique_ptr<ImportedArena>> ImportHostArena(ArenaExport arena
   // The descriptor is writable, the mapping is not; both on purpose.
   absl::StatusOr<bip::mapped_region> region = Map(arena.fd.get(), arena.bytes, bip::read_only);
   if (!region.ok()) return region.status();
-  return std::make_unique<ImportedHostArena>(*std::move(region), arena.generation);
+  return std::make_unique<ImportedHostArena>(*std::move(region), arena.generation,
+                                             MappingPageBytes(arena.fd.get()));
 }
 
 absl::StatusOr<std::unique_ptr<ArenaWitness>> WitnessHostArena(ArenaExport arena,

@@ -9,6 +9,7 @@
 
 #include "ipc/cuda/cuda_device.h"
 #include "ipc/cuda/cuda_import.h"
+#include "ipc/memory_file.h"
 #include "ipc/process.h"
 
 namespace baton::ipc {
@@ -32,7 +33,9 @@ absl::StatusOr<DeviceName> ParseDeviceName(const std::string& name) {
 absl::StatusOr<DeviceProfile> ProbeDevice(const DeviceOptions& options) {
   const absl::StatusOr<DeviceName> name = ParseDeviceName(options.name);
   if (!name.ok()) return name.status();
-  if (name->kind == DeviceName::Kind::kHost) return DeviceProfile{};
+  if (name->kind == DeviceName::Kind::kHost) {
+    return DeviceProfile{.granularity_bytes = options.huge_pages ? HugePageBytes() : 1};
+  }
   const absl::StatusOr<cuda::GpuInfo> gpu = cuda::DescribeGpu(name->ordinal);
   if (!gpu.ok()) return gpu.status();
   const absl::StatusOr<cuda::Transport> transport = cuda::ChooseTransport(*gpu, options.transport);
@@ -70,7 +73,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const DeviceOptions& options,
                                                    uint64_t capacity_bytes) {
   const absl::StatusOr<DeviceName> name = ParseDeviceName(options.name);
   if (!name.ok()) return name.status();
-  if (name->kind == DeviceName::Kind::kHost) return CreateHostDevice(capacity_bytes);
+  if (name->kind == DeviceName::Kind::kHost) {
+    return CreateHostDevice(capacity_bytes, options.huge_pages);
+  }
   const absl::StatusOr<cuda::GpuInfo> gpu = cuda::DescribeGpu(name->ordinal);
   if (!gpu.ok()) return gpu.status();
   return cuda::CudaDevice::Open(

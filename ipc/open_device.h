@@ -28,7 +28,8 @@ absl::StatusOr<DeviceName> ParseDeviceName(const std::string& name);
 
 struct DeviceOptions {
   std::string name = "host";
-  std::optional<cuda::Transport> transport;  // nullopt: by what the device can do
+  std::optional<cuda::Transport> transport = {};  // nullopt: by what the device can do
+  bool huge_pages = false;                        // of the host device: see CreateHostDevice
 };
 
 // What a device is like, found out without taking any of its memory.

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,8 @@
 #include "boost/interprocess/shared_memory_object.hpp"
 
 #include "ipc/fd_mapping.h"
+#include "ipc/memory_file.h"
+#include "ipc/numa_node.h"
 #include "ipc/process.h"
 
 namespace baton::ipc {
@@ -30,10 +33,7 @@ namespace bip = boost::interprocess;
 constexpr char kShmDirectory[] = "/dev/shm";
 constexpr char kNamePrefix[] = "baton.";
 
-uint64_t RoundUpToPages(uint64_t bytes) {
-  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return (bytes + page - 1) / page * page;
-}
+uint64_t RoundUp(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
 
 std::string ErrnoText(int error) {
   char buffer[128];
@@ -53,39 +53,18 @@ absl::Status CannotReserve(uint64_t bytes, SegmentBacking backing, int error) {
   return absl::InternalError(text);
 }
 
-// MemAvailable and SwapFree of /proc/meminfo; no limit where it cannot be read.
-uint64_t AvailableBytes() {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/meminfo", "re"), &std::fclose);
-  if (file == nullptr) return UINT64_MAX;
-  uint64_t available = UINT64_MAX;
-  uint64_t swap = 0;
-  char line[128];
-  while (std::fgets(line, sizeof(line), file.get()) != nullptr) {
-    uint64_t kib = 0;
-    if (std::sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1) available = kib * 1024;
-    if (std::sscanf(line, "SwapFree: %" SCNu64, &kib) == 1) swap = kib * 1024;
-  }
-  return available == UINT64_MAX ? available : available + swap;
-}
-
 // Asks for the space now: a write to a page that tmpfs cannot provide later
-// would be a SIGBUS in the middle of somebody's request.
-int Reserve(int fd, uint64_t bytes) {
+// would be a SIGBUS in the middle of somebody's request. `pages`: where it is given,
+// on huge pages if there are any, and what became of that.
+int Reserve(int fd, uint64_t bytes, PageKind* pages = nullptr) {
   // A memfd has no size limit of its own (nor has a tmpfs larger than memory):
   // the kernel would answer with its OOM killer.
-  if (bytes > AvailableBytes()) return ENOMEM;
+  if (bytes > AvailableMemoryBytes(/*with_swap=*/true)) return ENOMEM;
   if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) return errno;
-  // In pieces: older kernels undo a piece that a signal interrupts, and a
-  // profiler's timer could interrupt one large call for ever.
-  constexpr uint64_t kPiece = 16 << 20;
-  for (uint64_t at = 0; at < bytes;) {
-    const uint64_t piece = std::min(kPiece, bytes - at);
-    const int error = ::posix_fallocate(fd, static_cast<off_t>(at), static_cast<off_t>(piece));
-    if (error == EINTR) continue;
-    if (error != 0) return error;
-    at += piece;
+  if (pages != nullptr && FillWithTransparentHugePages(fd, bytes)) {
+    *pages = PageKind::kTransparentHuge;
   }
-  return 0;
+  return ReserveSpace(fd, bytes);
 }
 
 // The inode of the pid namespace: pids in a name mean something only there.
@@ -139,17 +118,26 @@ absl::StatusOr<SegmentHandles> CreatePosixShm(uint64_t bytes) {
   return handles;
 }
 
-absl::StatusOr<SegmentHandles> CreateMemfd(uint64_t bytes) {
+absl::StatusOr<SegmentHandles> CreateMemfd(uint64_t bytes, bool huge_pages) {
+  constexpr char kName[] = "baton-segment";
   SegmentHandles handles;
   handles.bytes = bytes;
-  handles.read_write.reset(::memfd_create("baton-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!handles.read_write) {
-    return absl::InternalError(absl::StrCat("memfd_create failed: ", ErrnoText(errno)));
+  std::optional<HugetlbFile> hugetlb;
+  if (huge_pages) hugetlb = CreateHugetlbFile(kName, bytes);
+  if (hugetlb) {
+    handles.read_write = std::move(hugetlb->fd);
+    handles.bytes = hugetlb->bytes;
+    handles.pages = PageKind::kHugetlb;
+  } else {
+    handles.read_write.reset(::memfd_create(kName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!handles.read_write) {
+      return absl::InternalError(absl::StrCat("memfd_create failed: ", ErrnoText(errno)));
+    }
+    const int error =
+        Reserve(handles.read_write.get(), bytes, huge_pages ? &handles.pages : nullptr);
+    if (error != 0) return CannotReserve(bytes, SegmentBacking::kMemfd, error);
   }
   const int fd = handles.read_write.get();
-  if (const int error = Reserve(fd, bytes); error != 0) {
-    return CannotReserve(bytes, SegmentBacking::kMemfd, error);
-  }
   if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return absl::InternalError(absl::StrCat("cannot seal a memfd: ", ErrnoText(errno)));
   }
@@ -183,8 +171,21 @@ absl::StatusOr<SegmentHandles> CreateSegment(const SegmentOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("a segment of ", options.bytes, " bytes: must be 1 byte to 64 TiB"));
   }
-  const uint64_t bytes = RoundUpToPages(options.bytes);
-  return options.backing == SegmentBacking::kMemfd ? CreateMemfd(bytes) : CreatePosixShm(bytes);
+  if (options.huge_pages && options.backing != SegmentBacking::kMemfd) {
+    return absl::InvalidArgumentError(
+        "a segment on huge pages has to be a memfd: /dev/shm has none of its own");
+  }
+  // All pages are taken here, so that this thread says where from.
+  std::optional<NumaPreference> preference;
+  if (options.numa_node != -1) {
+    absl::StatusOr<NumaPreference> node =
+        NumaPreference::OfThisThread(options.numa_node, "numa_node");
+    if (!node.ok()) return node.status();
+    preference.emplace(*std::move(node));
+  }
+  const uint64_t bytes = RoundUp(options.bytes, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
+  return options.backing == SegmentBacking::kMemfd ? CreateMemfd(bytes, options.huge_pages)
+                                                   : CreatePosixShm(bytes);
 }
 
 int SweepStaleSegments() {
@@ -216,9 +217,15 @@ absl::StatusOr<Segment> Segment::Map(int fd, uint64_t bytes, SegmentAccess acces
     return absl::InvalidArgumentError(
         absl::StrCat("cannot map a segment: descriptor ", fd, ": ", ErrnoText(errno)));
   }
-  if (bytes == 0 || info.st_size < 0 || static_cast<uint64_t>(info.st_size) < bytes) {
+  // Whole huge pages, though less of them may be asked for. Others as asked.
+  const uint64_t page = MappingPageBytes(fd);
+  const uint64_t asked = bytes;
+  if (page > static_cast<uint64_t>(::sysconf(_SC_PAGESIZE))) bytes = RoundUp(bytes, page);
+  // `bytes < asked`: more than can be rounded.
+  if (asked == 0 || bytes < asked || info.st_size < 0 ||
+      static_cast<uint64_t>(info.st_size) < bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "cannot map a segment of ", bytes, " bytes: the object behind it has ", info.st_size));
+        "cannot map a segment of ", asked, " bytes: the object behind it has ", info.st_size));
   }
   const bool writable = access == SegmentAccess::kReadWrite;
   const bip::mode_t mode = writable ? bip::read_write : bip::read_only;

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "boost/interprocess/mapped_region.hpp"
 
+#include "baton/page_kind.h"
 #include "ipc/unique_fd.h"
 
 namespace baton::ipc {
@@ -38,6 +39,12 @@ enum class SegmentAccess { kReadOnly, kReadWrite };
 struct SegmentOptions {
   uint64_t bytes = 0;  // rounded up to whole pages
   SegmentBacking backing = SegmentBacking::kPosixShm;
+  // On huge pages, where there are any: reserved ones, else transparent ones, else
+  // normal ones, and SegmentHandles says which. Of a memfd only.
+  bool huge_pages = false;
+  // The memory node to take the pages from, while it has some (ipc/numa_node.h);
+  // -1: as the calling thread does.
+  int numa_node = -1;
 };
 
 class Segment;
@@ -47,10 +54,11 @@ struct SegmentHandles {
   UniqueFd read_write;
   UniqueFd read_only;
   uint64_t bytes = 0;
+  PageKind pages = PageKind::kNormal;
 };
 
 // Makes a zero-filled segment. RESOURCE_EXHAUSTED when there is no room for
-// it, saying where and how much was asked for.
+// it, saying where and how much was asked for. Errors of ipc/numa_node.h.
 absl::StatusOr<SegmentHandles> CreateSegment(const SegmentOptions& options);
 
 // Removes the names of segments whose makers died before they unlinked them.
@@ -65,7 +73,8 @@ class Segment {
   Segment& operator=(Segment&&) = default;
 
   // Maps `bytes` of `fd`, which may be closed afterwards. INVALID_ARGUMENT
-  // when the object behind it is smaller than `bytes`.
+  // when the object behind it is smaller than `bytes`. An object of hugetlb pages
+  // is mapped in whole ones: bytes() may be more then.
   static absl::StatusOr<Segment> Map(int fd, uint64_t bytes, SegmentAccess access,
                                      bool prefault = true);
 

@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kMaxModelNameBytes = 64;
 constexpr int64_t kMaxThreads = 1024;
 constexpr int64_t kMaxCpus = 1024;  // of a cpu_set_t
+constexpr int64_t kMaxNumaNodes = 1024;
 
 bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; }
 
@@ -192,10 +193,22 @@ absl::Status ReadCpus(const ConfigNode& node, std::vector<int>& cpus) {
   return absl::OkStatus();
 }
 
+absl::Status ReadNumaNode(const ConfigNode& node, std::optional<int>& numa_node) {
+  const absl::StatusOr<int64_t> number = node.Integer();
+  if (!number.ok()) return number.status();
+  if (*number < 0 || *number >= kMaxNumaNodes) {
+    return node.Error(absl::StrCat("expected 0 to ", kMaxNumaNodes - 1));
+  }
+  numa_node = static_cast<int>(*number);
+  return absl::OkStatus();
+}
+
 absl::Status ReadWorker(const ConfigNode& node, ModelConfig& config) {
   const ConfigKey keys[] = {
       {"cpu", [&](const ConfigNode& value) { return ReadCpu(value, config.worker_cpu); }},
       {"cpus", [&](const ConfigNode& value) { return ReadCpus(value, config.worker_cpus); }},
+      {"numa_node",
+       [&](const ConfigNode& value) { return ReadNumaNode(value, config.worker_numa_node); }},
   };
   absl::Status read = node.Map(keys);
   if (!read.ok() || config.worker_cpu.empty() || config.worker_cpus.empty()) return read;
@@ -292,6 +305,8 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
       {"device", [&](const ConfigNode& node) { return ReadDevice(node, config.device); }},
       {"device_transport",
        [&](const ConfigNode& node) { return ReadTransport(node, config.device_transport); }},
+      {"device_huge_pages",
+       [&](const ConfigNode& node) { return Assign(node.Bool(), config.device_huge_pages); }},
       {"scrub_device_memory",
        [&](const ConfigNode& node) { return Assign(node.Bool(), config.scrub_device_memory); }},
       {"file",

@@ -50,6 +50,7 @@ struct ModelConfig {
   std::string device = "host";  // "host", "cuda:0"
   // How fronts get at memory on a GPU; nullopt: as the GPU can.
   std::optional<ipc::cuda::Transport> device_transport;
+  bool device_huge_pages = false;      // on the host device: huge pages, where there are any
   bool scrub_device_memory = false;    // cleared before it is freed, where a worker ends in order
   std::string file;                    // library, .onnx, .safetensors or model.py, absolute
   std::optional<Signature> signature;  // where the loader does not know it
@@ -59,6 +60,7 @@ struct ModelConfig {
   uint64_t device_inputs_bytes = 0;    // and as much more for inputs that lie there
   std::vector<int> worker_cpus;        // that its threads run on; none: any
   std::vector<int> worker_cpu;  // that its serving thread runs on, once it serves; at most one
+  std::optional<int> worker_numa_node;  // that its memory is taken from; none: any
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it
   // Not of the file: what nothing that a model prints may show. nullptr: nothing.

@@ -241,4 +241,8 @@ uint64_t Channel::free_response_bytes() const {
   return core_ == nullptr ? 0 : core_->free_response_bytes();
 }
 
+PageKind Channel::page_kind() const {
+  return core_ == nullptr ? PageKind::kNormal : core_->page_kind();
+}
+
 }  // namespace baton

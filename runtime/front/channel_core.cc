@@ -21,9 +21,12 @@ constexpr absl::Duration kLongestSpin = absl::Minutes(1);
 // Slices of device memory are cut in these.
 constexpr uint64_t kDevicePageBytes = 4096;
 
-ipc::SegmentBacking ToBacking(ChannelOptions::Backing backing) {
-  return backing == ChannelOptions::Backing::kMemfd ? ipc::SegmentBacking::kMemfd
-                                                    : ipc::SegmentBacking::kPosixShm;
+ipc::SegmentOptions SegmentOf(const ChannelOptions& options, uint64_t bytes) {
+  const bool memfd = options.huge_pages || options.backing == ChannelOptions::Backing::kMemfd;
+  return {.bytes = bytes,
+          .backing = memfd ? ipc::SegmentBacking::kMemfd : ipc::SegmentBacking::kPosixShm,
+          .huge_pages = options.huge_pages,
+          .numa_node = options.numa_node};
 }
 
 }  // namespace
@@ -93,12 +96,11 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
   absl::StatusOr<ipc::SegmentPlan> completion_plan = ipc::PlanCompletionSegment(
       ipc::CompletionEntries(options.ring_entries), options.response_arena_bytes);
   if (!completion_plan.ok()) return completion_plan.status();
-  const ipc::SegmentBacking backing = ToBacking(options.backing);
   absl::StatusOr<ipc::SegmentHandles> submission_handles =
-      ipc::CreateSegment({.bytes = submission_plan->segment_bytes, .backing = backing});
+      ipc::CreateSegment(SegmentOf(options, submission_plan->segment_bytes));
   if (!submission_handles.ok()) return submission_handles.status();
   absl::StatusOr<ipc::SegmentHandles> completion_handles =
-      ipc::CreateSegment({.bytes = completion_plan->segment_bytes, .backing = backing});
+      ipc::CreateSegment(SegmentOf(options, completion_plan->segment_bytes));
   if (!completion_handles.ok()) return completion_handles.status();
 
   absl::StatusOr<ipc::Segment> submission =
@@ -142,6 +144,7 @@ absl::StatusOr<ChannelCore*> ChannelCore::Open(std::shared_ptr<Session> session,
                       *std::move(completion), *completion_plan, std::move(event));
   core->channel_ = opened->channel;
   core->slice_offset_ = opened->device_offset;
+  core->page_kind_ = std::min(submission_handles->pages, completion_handles->pages);
   core->AddHandle();
   if (options.device_result_bytes > 0) {
     core->session_->AddResultChannel(

@@ -125,6 +125,7 @@ class ChannelCore {
   uint32_t unfinished() const { return unfinished_; }
   uint64_t free_request_bytes() const { return requests_.free_granules() * ipc::kGranuleBytes; }
   uint64_t free_response_bytes() const { return responses_.free_granules() * ipc::kGranuleBytes; }
+  PageKind page_kind() const { return page_kind_; }
 
  private:
   friend class FrontStreams;
@@ -254,6 +255,7 @@ class ChannelCore {
   ipc::UniqueFd event_;
   uint64_t channel_ = 0;
   uint64_t slice_offset_ = 0;  // of device_, in the arena of every generation
+  PageKind page_kind_ = PageKind::kNormal;
 
   ipc::RingProducer<ipc::SubmissionEntry> submissions_;
   ipc::RingConsumer<ipc::CompletionEntry> completions_;

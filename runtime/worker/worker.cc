@@ -21,6 +21,7 @@
 
 #include "ipc/crash_point.h"
 #include "ipc/device.h"
+#include "ipc/numa_node.h"
 #include "ipc/open_device.h"
 #include "ipc/pages.h"
 #include "ipc/process.h"
@@ -46,6 +47,18 @@ namespace {
 constexpr uint64_t kPage = 4096;
 
 uint64_t RoundUp(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
+
+const char* PageKindText(PageKind kind) {
+  switch (kind) {
+    case PageKind::kHugetlb:
+      return "reserved huge";
+    case PageKind::kTransparentHuge:
+      return "transparent huge";
+    case PageKind::kNormal:
+      break;
+  }
+  return "normal";
+}
 
 // Runs `call`, code of the model or of its framework, and turns what it throws
 // into a status.
@@ -185,11 +198,17 @@ class Worker {
     if (!config.ok()) return config.status();
     if (!assignment_.device.empty()) config->device = assignment_.device;
     config->secrets = &assignment_.secrets;
-    // Before the model starts threads of its own, which inherit it.
+    // Before the model starts threads of its own, which inherit both.
+    if (config->worker_numa_node) {
+      absl::Status node = ipc::PreferNumaNode(*config->worker_numa_node, "worker.numa_node");
+      if (!node.ok()) return node;
+    }
     if (absl::Status cpus = UseCpus(config->worker_cpus, "worker.cpus"); !cpus.ok()) return cpus;
     serving_cpu_ = config->worker_cpu;
     if (absl::Status cpu = CheckCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
-    device_options_ = {.name = config->device, .transport = config->device_transport};
+    device_options_ = {.name = config->device,
+                       .transport = config->device_transport,
+                       .huge_pages = config->device_huge_pages};
     scrub_ = config->scrub_device_memory;
     // Here, while the one before still serves: a driver takes its time to start.
     const absl::StatusOr<ipc::DeviceProfile> profile = ipc::ProbeDevice(device_options_);
@@ -204,6 +223,11 @@ class Worker {
     // to be seen gone all the same.
     slices_bytes_ =
         RoundUp(config->device_results_bytes, kPage) + RoundUp(config->device_inputs_bytes, kPage);
+    // A front that may write to a slice may write to all of its last page: none of the model's is
+    // in it.
+    if (device_options_.huge_pages && device_options_.name == "host") {
+      slices_bytes_ = RoundUp(slices_bytes_, profile->granularity_bytes);
+    }
     uint64_t least = slices_bytes_ + model_->device_bytes();
     if (device_options_.name != "host") least = std::max<uint64_t>(least, 1);
     arena_bytes_ = RoundUp(least, std::max(kPage, profile->granularity_bytes));
@@ -302,6 +326,10 @@ class Worker {
         device_->CreateArena(arena_bytes_, assignment_.generation);
     if (!arena.ok()) return arena.status();
     arena_ = *std::move(arena);
+    if (device_options_.huge_pages && device_options_.name == "host") {
+      spdlog::info("device_huge_pages: {} bytes of device memory are on {} pages", arena_bytes_,
+                   PageKindText(arena_->page_kind()));
+    }
     absl::StatusOr<ipc::ArenaExport> exports = arena_->Export();
     if (!exports.ok()) return exports.status();
     *exported = *std::move(exports);

@@ -43,6 +43,7 @@ TEST_F(ModelConfigTest, ReadsEveryKey) {
 name: my-net.v2
 loader: native
 device: cuda:3
+device_huge_pages: true
 file: lib/net.so
 signature:
   inputs:
@@ -52,7 +53,7 @@ signature:
     - {name: scores, dtype: bfloat16, shape: [-1, 10]}
 limits: {max_request_bytes: 64MiB, device_capacity: 4096, device_results: 1MiB,
          device_inputs: 64KiB}
-worker: {cpu: 5, cpus: [3, 5]}
+worker: {cpu: 5, cpus: [3, 5], numa_node: 1}
 reload:
   strategy: auto
   on_unconfirmed: override
@@ -86,6 +87,8 @@ native:
   EXPECT_EQ(config->device_inputs_bytes, 64u << 10);
   EXPECT_THAT(config->worker_cpu, ElementsAre(5));
   EXPECT_THAT(config->worker_cpus, ElementsAre(3, 5));
+  EXPECT_EQ(config->worker_numa_node, 1);
+  EXPECT_TRUE(config->device_huge_pages);
   EXPECT_EQ(config->reload.load_timeout, absl::Seconds(90));
   EXPECT_EQ(config->reload.drain_timeout, absl::Milliseconds(250));
   EXPECT_EQ(config->reload.close_timeout, absl::Seconds(2));
@@ -176,6 +179,15 @@ TEST_F(ModelConfigTest, CpusAreNumbersOfCpus) {
   EXPECT_THAT(Error("loader: dense\nworker: {cpu: 3, cpus: [1, 2]}\n"),
               HasSubstr("'cpu' is 3, which 'cpus' leaves out"));
   EXPECT_THAT(Error("loader: dense\nworker: {core: 1}\n"), HasSubstr("known are cpu, cpus"));
+}
+
+TEST_F(ModelConfigTest, ANumaNodeIsANumber) {
+  for (const char* bad : {"-1", "1024"}) {
+    EXPECT_THAT(Error("loader: dense\nworker: {numa_node: " + std::string(bad) + "}\n"),
+                AllOf(HasSubstr(":2: worker.numa_node"), HasSubstr("0 to 1023")));
+  }
+  EXPECT_THAT(Error("loader: dense\nworker: {numa_node: all}\n"), HasSubstr("a whole number"));
+  EXPECT_THAT(Error("loader: dense\ndevice_huge_pages: 2MiB\n"), HasSubstr("true or false"));
 }
 
 TEST_F(ModelConfigTest, LimitsArePositive) {

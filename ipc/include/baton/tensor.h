@@ -143,9 +143,9 @@ std::string_view ContentName(Content content);
 // kDynamicDim, the shape {kAnyRank} and the dtype kAny; in a request or a
 // response they may not, and only name, dtype and shape count there.
 struct TensorSpec {
-  std::string name;
+  std::string name = {};
   DType dtype = DType::kInvalid;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape = {};
   Content content = Content::kTensor;
   bool optional = false;  // an input that a request may leave out
   bool streamed = false;  // an input that comes with each item of a stream, not with its start
@@ -196,11 +196,11 @@ inline constexpr size_t kMaxMethods = 256;
 // least 128 bytes. Valid for as long as that owner says (a Request, a
 // Response, a call of Model::Run).
 struct TensorView {
-  std::string_view name;
+  std::string_view name = {};
   DType dtype = DType::kInvalid;
-  std::span<const int64_t> shape;
+  std::span<const int64_t> shape = {};
   // Empty where the CPU cannot read it: on a GPU.
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes = {};
   // Where it lies on a GPU, for the primary context there of this process; 0
   // on the host.
   uint64_t device_address = 0;

@@ -251,6 +251,33 @@ TEST(WorkerProcessTest, ACpuThatIsNotThereIsRefused) {
   }
 }
 
+TEST(WorkerProcessTest, TakesItsMemoryFromTheNumaNodeThatItWasGiven) {
+  std::string node;  // the first that this process may use
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("Mems_allowed_list:")) node = std::to_string(std::stoi(line.substr(18)));
+  }
+  Stage stage;
+  stage.WriteConfig("loader: native\nworker: {numa_node: " + node + "}\n");
+  FakeSupervisor worker(stage, 1, {});
+  worker.Expect(Envelope::STAGED, 1);
+  std::ifstream maps("/proc/" + std::to_string(worker.process().pid()) + "/numa_maps");
+  const std::string text(std::istreambuf_iterator<char>(maps), {});
+  EXPECT_THAT(text, HasSubstr(" prefer:" + node + " "));
+  worker.Exit();
+  EXPECT_EQ(worker.Reap(), Exited(kExitDone));
+}
+
+TEST(WorkerProcessTest, ANumaNodeThatIsNotThereIsRefused) {
+  Stage stage;
+  stage.WriteConfig("loader: native\nworker: {numa_node: 1023}\n");
+  FakeSupervisor worker(stage, 1, {});
+  const std::string text = worker.ExpectFailed(1).ToString();
+  EXPECT_THAT(text, HasSubstr("worker.numa_node: NUMA node 1023 is none"));
+  EXPECT_THAT(text, HasSubstr("there are "));
+  EXPECT_EQ(worker.Reap(), Exited(kExitFailed));
+}
+
 // With or without a GPU: none has that many.
 TEST(WorkerProcessTest, ADeviceThatIsNotThereIsRefused) {
   Stage stage;

@@ -17,6 +17,7 @@
 #include "baton/bound_request.h"
 #include "baton/device_lease.h"
 #include "baton/options.h"
+#include "baton/page_kind.h"
 #include "baton/request.h"
 #include "baton/response.h"
 #include "baton/retry_after.h"
@@ -181,6 +182,8 @@ class Channel {
   // The memory behind a channel, for tests and tools.
   uint64_t free_request_bytes() const;
   uint64_t free_response_bytes() const;
+  // What ChannelOptions::huge_pages came to; of the two segments, the lesser.
+  PageKind page_kind() const;
 
  private:
   friend class Front;

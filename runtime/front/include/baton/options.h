@@ -26,7 +26,7 @@ enum class GenerationEvent {
 struct FrontOptions {
   // Where servers are looked up; empty: $XDG_RUNTIME_DIR/baton, or
   // /tmp/baton-$UID without one.
-  std::string run_directory;
+  std::string run_directory = {};
   // Bound on connecting, and on each answer of the supervisor.
   absl::Duration connect_timeout = absl::Seconds(5);
   // Map each generation's device arena into this process, for reading, and the
@@ -41,20 +41,20 @@ struct FrontOptions {
   // return leases. What it throws is swallowed.
   // Elsewhere the end of the last handle (of Front, channels, leases) waits for
   // a call that is under way: let none go under a lock that the callback takes.
-  std::function<void(GenerationEvent event, uint64_t generation)> on_generation;
+  std::function<void(GenerationEvent event, uint64_t generation)> on_generation = {};
 };
 
 struct LaunchOptions {
-  std::string directory;          // model directory (with config.yaml)
-  std::string name;               // empty: one that nobody else has
-  std::string secrets_directory;  // empty: none
-  std::string device;             // empty: as config.yaml says
+  std::string directory = {};          // model directory (with config.yaml)
+  std::string name = {};               // empty: one that nobody else has
+  std::string secrets_directory = {};  // empty: none
+  std::string device = {};             // empty: as config.yaml says
   bool disable_secrets_reload = false;
   // Bound on the first generation's start, loading included.
   absl::Duration start_timeout = absl::Minutes(10);
   // Empty: looked up beside this program, then where Baton was installed.
-  std::string supervisor_executable;
-  FrontOptions front;
+  std::string supervisor_executable = {};
+  FrontOptions front = {};
 };
 
 struct ChannelOptions {
@@ -76,6 +76,18 @@ struct ChannelOptions {
   // kMemfd does not count against the size of /dev/shm (64 MiB in many
   // containers) and is sealed against truncation.
   Backing backing = Backing::kPosixShm;
+  // Huge pages for both segments, which makes them memfds whatever `backing` says:
+  // of the reserved ones (vm.nr_hugepages) where enough are free, each segment in
+  // whole ones; else transparent ones where the system gives them to who asks
+  // (shmem_enabled of /sys/kernel/mm/transparent_hugepage is advise, or more); else
+  // normal ones. Not an error: Channel::page_kind says which. For arenas of tens of
+  // MiB and more, whose tensors are walked end to end.
+  bool huge_pages = false;
+  // The memory node (of /sys/devices/system/node) that both segments are taken from,
+  // as long as it has memory left: the one of the CPUs that the worker runs on, and
+  // this channel's thread. -1: as the opening thread's memory. INVALID_ARGUMENT, with
+  // those there are, for one that this process may not use.
+  int numa_node = -1;
   // The longest that a waiting call spins before it sleeps; what it does in
   // fact is learned from recent waits. Zero where only one CPU may be used.
   absl::Duration max_spin = absl::Microseconds(50);
