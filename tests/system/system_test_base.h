@@ -48,7 +48,7 @@ class SystemTest : public ::testing::Test {
 // What the probe "env" said.
 struct EnvAnswer {
   uint64_t generation = 0;
-  std::string value;
+  std::string value = {};
   bool present = false;
   int64_t pid = 0;
 };

@@ -41,12 +41,12 @@ class TempDirectory {
 };
 
 struct TestServerOptions {
-  std::string directory;  // model directory
+  std::string directory = {};  // model directory
   std::string name = "test";
-  std::string run_directory;
-  std::string secrets_directory;
-  std::vector<std::string> extra_args;
-  std::map<std::string, std::string> env;  // added to this process's
+  std::string run_directory = {};
+  std::string secrets_directory = {};
+  std::vector<std::string> extra_args = {};
+  std::map<std::string, std::string> env = {};  // added to this process's
 };
 
 class TestServer {
