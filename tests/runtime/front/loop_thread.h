@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,13 +25,19 @@ namespace baton::test {
 // The loop on a thread of its own, told things as a supervisor would.
 class LoopThread : public runtime::ServingReplies {
  public:
-  LoopThread(FakeServer& server, loader::Model& model) : server_(server) {
+  // `device`: asked on the loop's thread for the device that the model is on.
+  LoopThread(FakeServer& server, loader::Model& model,
+             std::function<runtime::ChannelDevice()> device = nullptr)
+      : server_(server) {
     commands_ = *runtime::CommandQueue::Create();
-    thread_ = std::thread([this, &model] {
+    thread_ = std::thread([this, &model, device = std::move(device)] {
       runtime::ServingLoop loop(
           {.generation = 1, .doorbell_fd = server_.doorbell(), .spin = ipc::SpinBudget(0)},
           server_.worker_page(), *commands_, *this);
-      if (loop.WaitForAdmission()) loop.Run(model);
+      if (!loop.WaitForAdmission()) return;
+      if (device) loop.UseDevice(device());
+      loop.Run(model);
+      loop.UseDevice({});
     });
     Say(runtime::Command::Kind::kAdmit);
   }
