@@ -9,8 +9,7 @@
 
 #include "gtest/gtest.h"
 
-#include "tests/runtime/supervisor/control_client.h"
-#include "tests/system/system_test_base.h"
+#include "tests/system/control_system_test.h"
 
 namespace baton::testing {
 namespace {
@@ -19,7 +18,7 @@ constexpr absl::Duration kLong = absl::Minutes(2);
 constexpr int64_t kElements = 3000;
 constexpr int32_t kHangs = 666;  // what the probe "hang" never comes back from
 
-class BoundRequestSystemTest : public SystemTest {
+class BoundRequestSystemTest : public ControlSystemTest {
  protected:
   // Serves a model that copies its input, and never comes back from one that begins with kHangs.
   // `stop_at`: see ipc/crash_point.h.
@@ -83,24 +82,15 @@ class BoundRequestSystemTest : public SystemTest {
     EXPECT_EQ(channel_->free_response_bytes(), response_bytes_);
   }
 
-  // The requests that workers have started, of all generations.
-  uint64_t Started() {
-    absl::StatusOr<ControlClient> client =
-        ControlClient::Open(options_.run_directory, options_.name);
-    return client.ok() ? client->Status().taken : 0;
-  }
-  void AwaitStarted(uint64_t requests) {
-    ASSERT_TRUE(WaitFor([&] { return Started() >= requests; })) << Started();
-  }
   // A request that its worker never comes back from: what is submitted behind it is not started.
   Ticket Occupy() {
-    const uint64_t before = Started();
+    const uint64_t before = Status().taken;
     absl::StatusOr<Request> request = channel_->NewRequest({Data()});
     EXPECT_TRUE(request.ok()) << request.status();
     request->input<int32_t>(0)[0] = kHangs;
     const absl::StatusOr<Ticket> ticket = channel_->Submit(*std::move(request), {.timeout = kLong});
     EXPECT_TRUE(ticket.ok()) << ticket.status();
-    AwaitStarted(before + 1);
+    EXPECT_TRUE(WaitUntilTaken(before + 1));
     return ticket.value_or(Ticket{});
   }
   void KillWorker(uint64_t generation) {
@@ -118,8 +108,6 @@ TEST_F(BoundRequestSystemTest, IsUsedOnAcrossReloads) {
   ServeCopies();
   BoundRequest bound = Bind();
   const std::byte* const input = bound.input_bytes(0).data();
-  absl::StatusOr<ControlClient> client = ControlClient::Open(options_.run_directory, options_.name);
-  ASSERT_TRUE(client.ok()) << client.status();
   int32_t seed = 0;
   for (uint64_t generation = 1; generation <= 3; ++generation) {
     for (int lap = 0; lap < 20; ++lap) {
@@ -128,9 +116,8 @@ TEST_F(BoundRequestSystemTest, IsUsedOnAcrossReloads) {
     if (generation == 3) break;
     const uint64_t free_request = channel_->free_request_bytes();
     const uint64_t free_response = channel_->free_response_bytes();
-    const ControlClient::Reloaded reloaded = client->Reload();
-    ASSERT_TRUE(reloaded.status.ok()) << reloaded.status;
-    ASSERT_EQ(reloaded.outcome, "swapped") << reloaded.reason;
+    const absl::Status reloaded = Reload();
+    ASSERT_TRUE(reloaded.ok()) << reloaded;
     // The answer of the generation before is still there, and so is its place.
     ExpectAnswered(bound, seed, generation);
     EXPECT_EQ(bound.input_bytes(0).data(), input);
@@ -150,7 +137,7 @@ TEST_F(BoundRequestSystemTest, InTheGapOfAReloadItIsAnsweredByTheNextGeneration)
   ServeCopies("worker.admitted@2");
   BoundRequest bound = Bind();
   ASSERT_NO_FATAL_FAILURE(ExpectCalled(bound, 1, 1));
-  absl::StatusOr<ControlClient> client = ControlClient::Open(options_.run_directory, options_.name);
+  absl::StatusOr<ControlClient> client = Client();
   ASSERT_TRUE(client.ok()) << client.status();
   ASSERT_TRUE(
       client->Send([](ControlClient::Envelope::Builder to) { to.initReload().setTrigger("test"); })
@@ -176,10 +163,10 @@ TEST_F(BoundRequestSystemTest, EndsOnceWithTheWorkerThatRunsItAndGoesToTheNext) 
   ServeCopies();
   BoundRequest bound = Bind();
   ASSERT_NO_FATAL_FAILURE(ExpectCalled(bound, 1, 1));
-  const uint64_t before = Started();
+  const uint64_t before = Status().taken;
   bound.input<int32_t>(0)[0] = kHangs;
   const Ticket ticket = Submit(bound);
-  ASSERT_NO_FATAL_FAILURE(AwaitStarted(before + 1));
+  ASSERT_TRUE(WaitUntilTaken(before + 1));
   ASSERT_NO_FATAL_FAILURE(KillWorker(1));
   const absl::Status end = EndOf(ticket);
   EXPECT_TRUE(absl::IsAborted(end)) << end;

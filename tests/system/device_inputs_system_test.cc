@@ -17,10 +17,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "tests/runtime/supervisor/control_client.h"
+#include "tests/system/control_system_test.h"
 #include "tests/system/device_bytes.h"
 #include "tests/system/device_under_test.h"
-#include "tests/system/system_test_base.h"
 
 namespace baton::testing {
 namespace {
@@ -33,14 +32,10 @@ constexpr PlanOptions kInputs = {.inputs_on_device = true};
 constexpr PlanOptions kBoth = {
     .response_bytes = 8192, .inputs_on_device = true, .results_on_device = true};
 
-std::vector<uint8_t> Pattern(size_t bytes, uint8_t start) {
-  std::vector<uint8_t> pattern(bytes);
-  std::iota(pattern.begin(), pattern.end(), start);
-  return pattern;
-}
-
-// By transport; to the host device they are the same.
-class DeviceInputsTest : public SystemTest, public ::testing::WithParamInterface<const char*> {
+// By transport. To the host device they are the same: there the cases run with the first alone
+// (CMakeLists.txt).
+class DeviceInputsTest : public ControlSystemTest,
+                         public ::testing::WithParamInterface<const char*> {
  protected:
   std::string Config(const std::string& limits, const std::string& more) const {
     return absl::StrCat("device_transport: ", GetParam(), "\nlimits: {device_results: 256KiB, ",
@@ -139,23 +134,6 @@ class DeviceInputsTest : public SystemTest, public ::testing::WithParamInterface
     reload.join();
     EXPECT_TRUE(reloaded.ok()) << reloaded;
     EXPECT_EQ(Generation(), 2u);
-  }
-  absl::StatusOr<ControlClient> Client() const {
-    return ControlClient::Open(options_.run_directory, "test");
-  }
-  bool WaitUntilTaken(uint64_t count) {
-    return WaitFor([&] {
-      absl::StatusOr<ControlClient> client = Client();
-      return client.ok() && client->Status().taken >= count;
-    });
-  }
-  // OK when it swapped.
-  absl::Status Reload() const {
-    absl::StatusOr<ControlClient> client = Client();
-    if (!client.ok()) return client.status();
-    const ControlClient::Reloaded reloaded = client->Reload();
-    if (!reloaded.status.ok() || reloaded.outcome == "swapped") return reloaded.status;
-    return absl::AbortedError(absl::StrCat(reloaded.outcome, ": ", reloaded.reason));
   }
 
   std::optional<Channel> channel_;

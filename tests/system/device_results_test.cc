@@ -16,8 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "tests/runtime/supervisor/control_client.h"
-#include "tests/system/system_test_base.h"
+#include "tests/system/control_system_test.h"
 
 namespace baton::testing {
 namespace {
@@ -27,7 +26,7 @@ using ::testing::HasSubstr;
 constexpr uint64_t kSlice = 64 * 1024;
 constexpr char kLimits[] = "limits: {device_results: 256KiB}\n";
 
-class DeviceResultsTest : public SystemTest {
+class DeviceResultsTest : public ControlSystemTest {
  protected:
   // The probe "echo", with a megabyte of weights behind the results.
   void ServeEcho(const std::string& config = kLimits) {
@@ -39,11 +38,6 @@ class DeviceResultsTest : public SystemTest {
     absl::StatusOr<Channel> channel = front_->OpenChannel({.device_result_bytes = slice});
     EXPECT_TRUE(channel.ok()) << channel.status();
     return *std::move(channel);
-  }
-  static std::vector<uint8_t> Pattern(size_t bytes, uint8_t start) {
-    std::vector<uint8_t> pattern(bytes);
-    std::iota(pattern.begin(), pattern.end(), start);
-    return pattern;
   }
   static absl::StatusOr<Request> Ask(Channel& channel, const std::vector<uint8_t>& data) {
     const TensorSpec inputs[] = {{"data", DType::kUInt8, {static_cast<int64_t>(data.size())}}};
@@ -69,9 +63,8 @@ class DeviceResultsTest : public SystemTest {
     ASSERT_TRUE(channel_->Submit(*std::move(request), {.timeout = absl::Minutes(5)}).ok());
     ASSERT_TRUE(WaitFor([&] { return Completed() > before; }));
   }
-  uint64_t Completed() const;
-  // OK when it swapped.
-  absl::Status Reload() const;
+  // What workers have completed.
+  uint64_t Completed() const { return Status().completed; }
   Response ReadUnread() {
     std::optional<Outcome> outcome = channel_->Wait(absl::Minutes(1));
     EXPECT_TRUE(outcome.has_value() && outcome->response.ok());
@@ -80,21 +73,6 @@ class DeviceResultsTest : public SystemTest {
 
   std::optional<Channel> channel_;
 };
-
-// What workers have completed, as the status says.
-uint64_t DeviceResultsTest::Completed() const {
-  absl::StatusOr<ControlClient> client = ControlClient::Open(options_.run_directory, "test");
-  EXPECT_TRUE(client.ok()) << client.status();
-  return client.ok() ? client->Status().completed : 0;
-}
-
-absl::Status DeviceResultsTest::Reload() const {
-  absl::StatusOr<ControlClient> client = ControlClient::Open(options_.run_directory, "test");
-  if (!client.ok()) return client.status();
-  const ControlClient::Reloaded reloaded = client->Reload();
-  if (!reloaded.status.ok() || reloaded.outcome == "swapped") return reloaded.status;
-  return absl::AbortedError(absl::StrCat(reloaded.outcome, ": ", reloaded.reason));
-}
 
 TEST_F(DeviceResultsTest, TheyAreReadWhereTheWorkerWroteThem) {
   ServeEcho();

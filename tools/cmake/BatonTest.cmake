@@ -11,14 +11,15 @@ set(BATON_TEST_ENVIRONMENT
 add_custom_target(tsan_tests)
 
 # baton_test(NAME SOURCES file... LIBS library... [LABELS label...] [ENV NAME=VALUE...]
-#            [TIMEOUT seconds] [DEPENDS target...] [SERIAL])
+#            [TIMEOUT seconds] [DEPENDS target...] [FILTER pattern] [SERIAL])
 #
 # DEPENDS are programs that the test starts. SERIAL keeps other tests from running beside it (for tests
 # that count system-wide things). TIMEOUT is per case. The label `tsan` puts a test into the
 # thread-sanitizer run; `gpu` says that it may be skipped where there is no GPU; `hardware` beside it, that
-# a simulated GPU does not do.
+# a simulated GPU does not do. FILTER: only the cases that this --gtest_filter picks; what a
+# baton_simgpu_variant runs is all of them.
 function(baton_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;ENV;DEPENDS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT;FILTER" "SOURCES;LIBS;LABELS;ENV;DEPENDS")
   if(NOT arg_NAME)
     list(POP_FRONT arg_UNPARSED_ARGUMENTS arg_NAME)
   endif()
@@ -55,8 +56,12 @@ function(baton_test)
         "TIMEOUT \"${arg_TIMEOUT}\" LABELS \"${labels}\" ENV \"${arg_ENV}\" SERIAL \"${arg_SERIAL}\"")
   endif()
 
+  set(filter "")
+  if(arg_FILTER)
+    set(filter TEST_FILTER "${arg_FILTER}")
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
-                       TEST_PREFIX "${name}/")
+                       TEST_PREFIX "${name}/" ${filter})
 
   # The properties go in a file that ctest reads after the discovery: that takes no list as a value.
   set(properties "TIMEOUT [==[${arg_TIMEOUT}]==] LABELS [==[${arg_LABELS}]==]")

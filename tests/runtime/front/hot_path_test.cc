@@ -32,40 +32,9 @@
 #include "gtest/gtest.h"
 
 #include "runtime/front/channel_core.h"
+#include "tests/kernels/heap_counter.h"
 #include "tests/runtime/front/fake_server.h"
 #include "tests/runtime/front/stream_calls.h"
-
-// ---- Every allocation of this program is counted ------------------------------------------------
-
-namespace {
-std::atomic<uint64_t> allocations{0};
-void Count() { allocations.fetch_add(1, std::memory_order_relaxed); }
-}  // namespace
-
-extern "C" {
-void* __libc_malloc(size_t bytes);
-void* __libc_calloc(size_t count, size_t bytes);
-void* __libc_realloc(void* old, size_t bytes);
-void* __libc_memalign(size_t alignment, size_t bytes);
-
-// operator new ends in these, too.
-void* malloc(size_t bytes) {
-  Count();
-  return __libc_malloc(bytes);
-}
-void* calloc(size_t count, size_t bytes) {
-  Count();
-  return __libc_calloc(count, bytes);
-}
-void* realloc(void* old, size_t bytes) {
-  Count();
-  return __libc_realloc(old, bytes);
-}
-void* aligned_alloc(size_t alignment, size_t bytes) {
-  Count();
-  return __libc_memalign(alignment, bytes);
-}
-}
 
 namespace baton::test {
 namespace {
@@ -92,7 +61,7 @@ std::atomic<uint64_t> syscalls{0};
 Costs Now() {
   rusage usage;
   ::getrusage(RUSAGE_SELF, &usage);
-  return {.allocations = allocations.load(),
+  return {.allocations = testing::HeapCalls(),
           .faults = static_cast<uint64_t>(usage.ru_minflt + usage.ru_majflt),
           .syscalls = syscalls.load()};
 }

@@ -32,6 +32,25 @@ class StreamLoopTest : public ::testing::Test {
     for (size_t i = 0; i < 2; ++i) loop_->Add(i);
     loop_->Say(Command::Kind::kServe);
   }
+  // A sum on channel_ that has been given its first item, 1, and has answered that.
+  Stream OpenSum() {
+    Stream stream = OpenItems(channel_, kSum);
+    EXPECT_TRUE(WriteItem(stream, 1).ok());
+    EXPECT_EQ(ReadText(stream, kLong), "1");
+    return stream;
+  }
+  static void ExpectEndAfterOneMore(Stream& sum) {
+    ASSERT_TRUE(WriteItem(sum, 1).ok());
+    EXPECT_EQ(ReadText(sum, kLong), "2");
+    ASSERT_TRUE(sum.WritesDone().ok());
+    EXPECT_EQ(ReadText(sum, kLong), "end");
+  }
+  // Of the channel's first call, a stream: the items that the model does not need any more.
+  static uint64_t ItemsTaken(const RawWorker& raw) {
+    const auto& progress =
+        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
+    return progress.items_taken.load();
+  }
   static void Await(const std::function<bool()>& holds) {
     while (!holds()) std::this_thread::yield();
   }
@@ -95,21 +114,12 @@ TEST_F(StreamLoopTest, AHoldWaitsForStreamsAndStartsNone) {
 
 TEST_F(StreamLoopTest, AHoldThatCameDuringAStepComesBeforeTheNextRequest) {
   Serve(/*max_streams=*/4);
-  Stream stream = OpenItems(channel_, kSum);
-  ASSERT_TRUE(WriteItem(stream, 1).ok());
-  EXPECT_EQ(ReadText(stream, kLong), "1");
+  Stream stream = OpenSum();
   const RawWorker raw(server_, 0);
-  Await([&] {  // the model waits for the second
-    const auto& progress =
-        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
-    return progress.items_taken.load() == 1;
-  });
+  Await([&] { return ItemsTaken(raw) == 1; });  // the model waits for the second
   loop_->Say(Command::Kind::kHold, /*call=*/7);
   ASSERT_TRUE(channel_.Submit(Scalars(channel_, kAdd, {{"x", 1}})).ok());
-  ASSERT_TRUE(WriteItem(stream, 1).ok());
-  EXPECT_EQ(ReadText(stream, kLong), "2");
-  ASSERT_TRUE(stream.WritesDone().ok());
-  EXPECT_EQ(ReadText(stream, kLong), "end");
+  ExpectEndAfterOneMore(stream);
   loop_->WaitFor("held 7");
   EXPECT_EQ(raw.state().taken.load(), 1u);
   loop_->Say(Command::Kind::kServe);
@@ -118,15 +128,9 @@ TEST_F(StreamLoopTest, AHoldThatCameDuringAStepComesBeforeTheNextRequest) {
 
 TEST_F(StreamLoopTest, AStreamThatWaitsForItsCallerHoldsNobodyUp) {
   Serve(/*max_streams=*/4);
-  Stream sums = OpenItems(channel_, kSum);
-  ASSERT_TRUE(WriteItem(sums, 1).ok());
-  EXPECT_EQ(ReadText(sums, kLong), "1");
+  Stream sums = OpenSum();
   const RawWorker raw(server_, 0);
-  Await([&] {  // the model waits for the second
-    const auto& progress =
-        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
-    return progress.items_taken.load() == 1;
-  });
+  Await([&] { return ItemsTaken(raw) == 1; });  // the model waits for the second
   Stream second = OpenItems(other_, kCollect, {.window = 4});
   Stream counts = OpenCount(other_, {{"n", 3}}, {.window = 4});
   for (int i = 0; i < 3; ++i) {
@@ -175,15 +179,10 @@ TEST_F(StreamLoopTest, AStreamThatWaitsEndsWithItsTime) {
 
 TEST_F(StreamLoopTest, AHoldThatIsCalledOffIsNotAnswered) {
   Serve(/*max_streams=*/4);
-  Stream stream = OpenItems(channel_, kSum);
-  ASSERT_TRUE(WriteItem(stream, 1).ok());
-  EXPECT_EQ(ReadText(stream, kLong), "1");
+  Stream stream = OpenSum();
   loop_->Say(Command::Kind::kHold, /*call=*/7);
   loop_->Say(Command::Kind::kServe);
-  ASSERT_TRUE(WriteItem(stream, 1).ok());  // it is under way: nothing was to be answered yet
-  EXPECT_EQ(ReadText(stream, kLong), "2");
-  ASSERT_TRUE(stream.WritesDone().ok());
-  EXPECT_EQ(ReadText(stream, kLong), "end");
+  ExpectEndAfterOneMore(stream);  // it was under way: nothing was to be answered yet
   ASSERT_TRUE(other_.Call(Scalars(other_, kAdd, {{"x", 1}})).ok());
   EXPECT_FALSE(loop_->HasSaid("held 7"));
 }
@@ -216,11 +215,7 @@ TEST_F(StreamLoopTest, OneThatWaitsForItsCallerIsNotBusy) {
   const RawWorker raw(server_, 0);
   const ipc::WorkerPage& page = server_.worker_page();
   // It waits when it has said that it does not need the first any more.
-  Await([&] {
-    const auto& progress =
-        *reinterpret_cast<const ipc::StreamProgress*>(raw.response_block(raw.submission(0)).data());
-    return progress.items_taken.load() == 1 && page.busy_since_ns.load() == 0;
-  });
+  Await([&] { return ItemsTaken(raw) == 1 && page.busy_since_ns.load() == 0; });
   const int64_t beat = page.heartbeat_ns.load();
   Await([&] { return page.heartbeat_ns.load() > beat; });
   EXPECT_EQ(page.busy_since_ns.load(), 0);
