@@ -59,7 +59,9 @@ void SetCrashScope(uint64_t scope) { crash_scope.store(scope, std::memory_order_
 CrashPoint::CrashPoint(std::string_view name) {
   const char* const variables[] = {"BATON_CRASH_AT", "BATON_STOP_AT", "BATON_FAIL_AT"};
   for (int i = 0; i < 3; ++i) {
-    traps_[i].left.store(PassesUntilAnyOf(variables[i], name), std::memory_order_relaxed);
+    const int64_t passes = PassesUntilAnyOf(variables[i], name);
+    traps_[i].left.store(passes, std::memory_order_relaxed);
+    set_ = set_ || passes > 0;
   }
 }
 

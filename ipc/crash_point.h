@@ -38,14 +38,7 @@ class CrashPoint {
   explicit CrashPoint(std::string_view name);
   // Does not return when this is the pass that is to be its last. True when it
   // is the one that is to fail.
-  bool Pass() {
-    bool fails = false;
-    for (Trap& trap : traps_) {
-      // Relaxed: only the count matters.
-      if (trap.left.load(std::memory_order_relaxed) > 0) fails |= Count(trap);
-    }
-    return fails;
-  }
+  bool Pass() { return set_ && PassSet(); }
 
  private:
   enum class Kind { kCrash, kStop, kFail };
@@ -53,7 +46,16 @@ class CrashPoint {
     Kind kind;
     std::atomic<int64_t> left{0};  // passes until it springs; 0: never
   };
+  bool PassSet() {
+    bool fails = false;
+    for (Trap& trap : traps_) {
+      // Relaxed: only the count matters.
+      if (trap.left.load(std::memory_order_relaxed) > 0) fails |= Count(trap);
+    }
+    return fails;
+  }
   static bool Count(Trap& trap);
+  bool set_ = false;  // any of them ever was: most points are never asked for
   Trap traps_[3] = {{Kind::kCrash}, {Kind::kStop}, {Kind::kFail}};
 };
 
