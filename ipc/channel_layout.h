@@ -27,7 +27,7 @@ inline constexpr uint64_t kGranuleBytes = 128;
 
 inline constexpr uint64_t kSubmissionMagic = 0x3162'7553'6e74'6142;  // "BatnSub1"
 inline constexpr uint64_t kCompletionMagic = 0x3170'6d43'6e74'6142;  // "BatnCmp1"
-inline constexpr uint32_t kLayoutVersion = 2u << 16;                 // major << 16 | minor
+inline constexpr uint32_t kLayoutVersion = 3u << 16;                 // major << 16 | minor
 
 inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
@@ -79,7 +79,10 @@ static_assert(offsetof(SubmissionEntry, device_granule) == 56);
 // kStream: one that has any number of items and of responses, see stream_layout.h;
 // its device_granule is then the granule within the request's block at which its
 // StreamWindow starts, its device_granules the size of that window.
-enum class RequestKind : uint16_t { kInfer = 1, kStream = 2 };
+// kInferOnDevice: kInfer whose block's header says where its inputs are on the
+// device. A worker does not look at the header of a kInfer: it is one more line
+// that would have to come over from the front's core.
+enum class RequestKind : uint16_t { kInfer = 1, kStream = 2, kInferOnDevice = 3 };
 
 // CompletionEntry::flags: the worker gave the request back without having run it.
 inline constexpr uint16_t kCompletionDropped = 1;

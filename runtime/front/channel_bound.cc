@@ -103,7 +103,7 @@ void ChannelCore::RemoveReady(uint32_t index) {
 absl::StatusOr<uint64_t> ChannelCore::SubmitBound(uint32_t index, const CallOptions& options,
                                                   uint64_t tag) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  if (absl::Status status = Start(index, options, ipc::MonotonicNs()); !status.ok()) return status;
+  if (absl::Status status = Start(index, options, clock_.NowNs()); !status.ok()) return status;
   slots_[index].listed = true;
   slots_[index].tag = tag;
   return slots_[index].id;
@@ -111,7 +111,7 @@ absl::StatusOr<uint64_t> ChannelCore::SubmitBound(uint32_t index, const CallOpti
 
 absl::Status ChannelCore::CallBound(uint32_t index, const CallOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  const int64_t now = ipc::MonotonicNs();
+  const int64_t now = clock_.NowNs();
   if (absl::Status status = Start(index, options, now); !status.ok()) return status;
   Slot& slot = slots_[index];
   slot.listed = false;
@@ -125,7 +125,7 @@ absl::StatusOr<size_t> ChannelCore::SubmitBatch(size_t count,
                                                 absl::FunctionRef<Submission(size_t)> nth,
                                                 const CallOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  const int64_t now = ipc::MonotonicNs();
+  const int64_t now = clock_.NowNs();
   const int64_t deadline = Deadline(options, now);
   if (absl::Status status = CheckHold(deadline, now); !status.ok()) return status;
   // Before any of them is in the ring: what Reclaim finds may be published again.

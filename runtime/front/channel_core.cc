@@ -214,7 +214,7 @@ void ChannelCore::Reclaim() {
   // The blocks of a call that timed out come back with its completion, or with
   // its worker's death. A caller who never polls looks for neither elsewhere.
   ReadCompletions();
-  CheckRest(ipc::MonotonicNs());
+  CheckRest(clock_.NowNs());
 }
 
 absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
@@ -368,8 +368,9 @@ void ChannelCore::Fill(const Slot& slot, ipc::SubmissionEntry& entry) {
   entry.response_granules = slot.response.granules;
   entry.descriptor_bytes = static_cast<uint32_t>(slot.plan->descriptor.size());
   const bool streams = slot.stream != nullptr;
-  entry.kind =
-      static_cast<uint16_t>(streams ? ipc::RequestKind::kStream : ipc::RequestKind::kInfer);
+  entry.kind = static_cast<uint16_t>(streams           ? ipc::RequestKind::kStream
+                                     : slot.has_inputs ? ipc::RequestKind::kInferOnDevice
+                                                       : ipc::RequestKind::kInfer);
   entry.method = static_cast<uint16_t>(slot.plan->method);
   entry.device_granule = slot.has_device ? slot.device.granule : 0;
   entry.device_granules = slot.has_device ? slot.device.granules : 0;
@@ -400,7 +401,7 @@ void ChannelCore::Republish(Slot& slot) {
 
 absl::StatusOr<uint64_t> ChannelCore::Submit(uint32_t index, const CallOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  if (absl::Status status = Start(index, options, ipc::MonotonicNs()); !status.ok()) return status;
+  if (absl::Status status = Start(index, options, clock_.NowNs()); !status.ok()) return status;
   slots_[index].listed = true;
   --handles_;  // the Request's; the core stays with its Channel
   return slots_[index].id;

@@ -31,6 +31,7 @@
 #include "baton/channel.h"
 #include "ipc/block_allocator.h"
 #include "ipc/channel_layout.h"
+#include "ipc/cycle_clock.h"
 #include "ipc/descriptor.h"
 #include "ipc/ring.h"
 #include "ipc/segment.h"
@@ -264,6 +265,7 @@ class ChannelCore {
   ipc::BlockAllocator device_;             // the slice for results on the device
   std::shared_ptr<ChannelInputs> inputs_;  // nullptr: none on the device
   ipc::SpinBudget spin_;
+  ipc::CycleClock clock_;
   std::vector<std::unique_ptr<ResponseLayouts>> layouts_;  // by method, made when first asked
 
   FrontStreams streams_{*this};

@@ -28,7 +28,7 @@ void ChannelCore::Sleep(Done&& done, int64_t deadline_ns) {
   // SYNC: front_sleeps. The flag, a full fence, then the last look.
   front_state().sleeping.store(ipc::kFrontOnFutex, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const int64_t now = ipc::MonotonicNs();
+  const int64_t now = clock_.NowNs();
   CheckRest(now);
   if (!done() && broken_.ok() && !completions_.Ready()) {
     const ipc::FutexWord words[] = {
@@ -54,12 +54,12 @@ bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
       for (int i = 0; i < kSpinsPerClock; ++i) {
         if (completions_.Ready()) ReadCompletions();
         if (done()) {
-          if (now != began) spin_.Observe(ipc::MonotonicNs() - began, slept);
+          if (now != began) spin_.Observe(clock_.NowNs() - began, slept);
           return true;
         }
         ipc::SpinPause();
       }
-      now = ipc::MonotonicNs();
+      now = clock_.NowNs();
     } while (now < spin_until && now < deadline_ns && now < earliest_deadline_ns_);
     CheckRest(now);
     if (done()) {
@@ -70,7 +70,7 @@ bool ChannelCore::WaitUntil(Done&& done, int64_t now, int64_t deadline_ns) {
     if (options_.busy_poll) continue;
     Sleep(done, deadline_ns);
     slept = true;
-    now = ipc::MonotonicNs();
+    now = clock_.NowNs();
   }
 }
 
@@ -81,7 +81,7 @@ bool ChannelCore::WaitFor(absl::FunctionRef<bool()> done, int64_t now, int64_t d
 absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
                                            bool* accepted) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  const int64_t now = ipc::MonotonicNs();
+  const int64_t now = clock_.NowNs();
   if (absl::Status status = Start(index, options, now); !status.ok()) return status;
   *accepted = true;
   --handles_;
@@ -108,7 +108,7 @@ bool ChannelCore::LookForOutcomes() {
   ReadCompletions();
   // Where nothing came, a look at the clock costs nobody anything; where
   // something always comes, deadlines count all the same.
-  if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  if (ready_head_ == kNoSlot || ++polls_ % kPollsPerCheck == 0) CheckRest(clock_.NowNs());
   return true;
 }
 
@@ -122,9 +122,9 @@ std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
   if (session_->forked()) return std::nullopt;
   ReadCompletions();
   // As in Poll: deadlines count also where something always comes.
-  if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(ipc::MonotonicNs());
+  if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(clock_.NowNs());
   if (ready_head_ == kNoSlot && unfinished_ > 0) {
-    const int64_t now = ipc::MonotonicNs();
+    const int64_t now = clock_.NowNs();
     const int64_t longest = std::max<int64_t>(absl::ToInt64Nanoseconds(timeout), 0);
     const int64_t deadline = longest > INT64_MAX - now ? INT64_MAX : now + longest;
     WaitUntil([this] { return ready_head_ != kNoSlot; }, now, deadline);
@@ -138,7 +138,7 @@ bool ChannelCore::Arm() {
   front_state().sleeping.store(ipc::kFrontOnEventFd, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   ReadCompletions();
-  CheckRest(ipc::MonotonicNs());
+  CheckRest(clock_.NowNs());
   armed_ = ready_head_ == kNoSlot && !completions_.Ready() && broken_.ok() && !streams_.AnyReady();
   if (!armed_) front_state().sleeping.store(ipc::kFrontAwake, std::memory_order_relaxed);
   return !armed_;

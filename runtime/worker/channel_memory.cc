@@ -8,11 +8,8 @@
 
 namespace baton::runtime {
 
-void ChannelMemory::WakeFront() const {
-  // SYNC: front_sleeps. Either this sees the flag, or the front, which looks
-  // once more after setting it, sees what was published.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  switch (front().sleeping.load(std::memory_order_relaxed)) {
+void ChannelMemory::Wake(uint32_t sleeping) const {
+  switch (sleeping) {
     case ipc::kFrontOnFutex:
       worker().wake_count.fetch_add(1, std::memory_order_release);
       BATON_CRASH_POINT("worker.wake_counted");

@@ -5,6 +5,7 @@
 #ifndef BATON_RUNTIME_WORKER_CHANNEL_MEMORY_H_
 #define BATON_RUNTIME_WORKER_CHANNEL_MEMORY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -71,9 +72,22 @@ class ChannelMemory {
   }
 
   // After something was published that the front may wait for.
-  void WakeFront() const;
+  void WakeFront() const {
+    // SYNC: front_sleeps. Either this sees the flag, or the front, which looks
+    // once more after setting it, sees what was published.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    WakeFrontAfterFence();
+  }
+  // As WakeFront, where there was a full fence since.
+  void WakeFrontAfterFence() const {
+    // Relaxed: the fence orders it, and it guards no data.
+    const uint32_t sleeping = front().sleeping.load(std::memory_order_relaxed);
+    if (sleeping != ipc::kFrontAwake) Wake(sleeping);
+  }
 
  private:
+  void Wake(uint32_t sleeping) const;
+
   ipc::Segment submission_;
   ipc::Segment completion_;
   const ipc::SegmentView submission_view_;

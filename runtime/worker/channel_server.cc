@@ -24,6 +24,7 @@
 #include "runtime/worker/known_requests.h"
 #include "runtime/worker/page_counter.h"
 #include "runtime/worker/response_writer.h"
+#include "runtime/worker/resume_point.h"
 #include "runtime/worker/served_call.h"
 #include "runtime/worker/served_methods.h"
 #include "runtime/worker/served_stream.h"
@@ -47,6 +48,7 @@ class ChannelServerImpl final : public ChannelServer {
   uint64_t channel() const override { return channel_; }
   absl::Status Begin(uint64_t generation) override;
   bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
+  size_t ServeBurst(loader::Model& model, ipc::WorkerPage& page, int64_t* now_ns) override;
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
   void UseDevice(const ChannelDevice& device) override;
   void Join(ServingHost& host) override;
@@ -57,6 +59,13 @@ class ChannelServerImpl final : public ChannelServer {
   bool on_threads() const override;
 
  private:
+  // A turn ends after so many, however short they were.
+  static constexpr size_t kMaxBurst = 8;
+
+  ipc::CycleClock& clock() { return host_ == nullptr ? alone_clock_ : host_->clock; }
+  size_t Serve(loader::Model& model, ipc::WorkerPage& page, size_t most, int64_t* now_ns);
+  bool ServeTaken(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
+                  ipc::WorkerPage& page, int64_t* now_ns);
   absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
   // nullopt: it is under way.
@@ -87,6 +96,7 @@ class ChannelServerImpl final : public ChannelServer {
   std::unique_ptr<ipc::HostRegistration> registrations_[2];
   ServingHost* host_ = nullptr;
   RunningCalls alone_;  // where nobody has joined it
+  ipc::CycleClock alone_clock_;
 
   bool begun_ = false;
   ipc::RingConsumer<SubmissionEntry> submissions_;
@@ -120,35 +130,10 @@ void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
 }
 
 absl::Status ChannelServerImpl::Begin(uint64_t generation) {
+  const absl::StatusOr<ResumePoint> point = FindResumePoint(channel_, memory_);
+  if (!point.ok()) return point.status();
+  const auto [taken, published] = *point;
   ipc::WorkerState& state = memory_.worker();
-  const uint64_t entries = memory_.submission_slots();
-  // SYNC: request_taken. The worker that stored it has been reaped.
-  const uint64_t taken = state.taken.load(std::memory_order_acquire);
-  const uint64_t at_taken =
-      memory_.submission_entries()[taken & (entries - 1)].stamp.load(std::memory_order_acquire);
-  const uint64_t last = taken - 1;
-  const uint64_t at_last =
-      memory_.submission_entries()[last & (entries - 1)].stamp.load(std::memory_order_acquire);
-  if ((at_taken != taken && at_taken != taken - entries) ||
-      (at_last != last && at_last != last + entries)) {
-    return absl::DataLossError(absl::StrCat("channel ", channel_,
-                                            ": the worker before left an impossible position (",
-                                            taken, "); the front has to open a new channel"));
-  }
-  const uint64_t slots = memory_.completion_slots();
-  const uint64_t published =
-      ipc::FindPublished(memory_.completion_entries(), memory_.completion_slots(),
-                         state.published.load(std::memory_order_acquire));
-  const uint64_t at_published =
-      memory_.completion_entries()[published & (slots - 1)].stamp.load(std::memory_order_acquire);
-  const uint64_t at_previous =
-      memory_.completion_entries()[(published - 1) & (slots - 1)].stamp.load(
-          std::memory_order_acquire);
-  if (at_published != published - slots || at_previous != published - 1) {
-    return absl::DataLossError(absl::StrCat("channel ", channel_,
-                                            ": the worker before left completions that cannot be (",
-                                            published, "); the front has to open a new channel"));
-  }
   submissions_ = ipc::RingConsumer<SubmissionEntry>(memory_.submission_entries(),
                                                     memory_.submission_slots(), taken);
   completions_.Begin(generation, published);
@@ -166,52 +151,81 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   begun_ = true;
   // Requests cancelled before this worker looked are in the ring already.
   check_cancelled_ = true;
-  check_cancelled_until_ = taken + entries;
+  check_cancelled_until_ = taken + memory_.submission_slots();
   cancellations_seen_ = memory_.front().cancellations.load(std::memory_order_acquire);
   return absl::OkStatus();
 }
 
 bool ChannelServerImpl::ServeOne(loader::Model& model, ipc::WorkerPage& page) {
-  SubmissionTaken taken;
+  int64_t now = 0;
+  return Serve(model, page, /*most=*/1, &now) > 0;
+}
+
+size_t ChannelServerImpl::ServeBurst(loader::Model& model, ipc::WorkerPage& page, int64_t* now_ns) {
+  return Serve(model, page, kMaxBurst, now_ns);
+}
+
+size_t ChannelServerImpl::Serve(loader::Model& model, ipc::WorkerPage& page, size_t most,
+                                int64_t* now_ns) {
   if (kept_.count() > 0) ReleaseInputs();
-  const uint64_t sequence = submissions_.next();
-  if (!begun_ || !submissions_.TryTake(&taken)) return false;
-  BATON_CRASH_POINT("worker.entry_read");
-  // SYNC: request_taken. From here on the request counts as started.
-  memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
-  // SYNC: request_cancelled. A front that gives up without asking anybody sees
-  // `taken`, or is seen by the look at `cancellations` below.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  BATON_CRASH_POINT("worker.taken_published");
-  const SubmissionEntry& entry = *taken.operator->();
+  if (!begun_) return 0;
+  size_t served = 0;
+  int64_t until_ns = 0;
+  bool wake_owed = false;
+  SubmissionTaken taken;
+  while (served < most && (served == 0 || *now_ns < until_ns)) {
+    const uint64_t sequence = submissions_.next();
+    if (!submissions_.TryTake(&taken)) break;
+    BATON_CRASH_POINT("worker.entry_read");
+    // SYNC: request_taken. From here on the request counts as started.
+    memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
+    // SYNC: request_cancelled. A front that gives up without asking anybody sees
+    // `taken`, or is seen by the look at `cancellations` below.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    BATON_CRASH_POINT("worker.taken_published");
+    // Before the model runs, which may take long. SYNC: front_sleeps, by the same fence.
+    if (wake_owed) memory_.WakeFrontAfterFence();
+    if (served++ == 0) {
+      *now_ns = clock().NowNs();
+      until_ns = *now_ns + kBurstNs;
+    }
+    wake_owed = ServeTaken(*taken.operator->(), sequence, model, page, now_ns);
+    if (!wake_owed) break;  // under way, with commands applied perhaps
+  }
+  if (wake_owed) memory_.WakeFront();
+  return served;
+}
+
+// True: it is answered, and its front not woken yet.
+bool ChannelServerImpl::ServeTaken(const SubmissionEntry& entry, uint64_t sequence,
+                                   loader::Model& model, ipc::WorkerPage& page, int64_t* now_ns) {
   Bump(page.taken);
-  const int64_t start = ipc::MonotonicNs();
+  const int64_t start = *now_ns;
   const bool is_stream = entry.kind == static_cast<uint16_t>(ipc::RequestKind::kStream);
   KeptInputs::Call call(kept_, entry.request_id);
   const std::optional<Answer> answer = is_stream
                                            ? StartStream(entry, sequence, model, page, start)
                                            : Execute(entry, sequence, model, call, page, start);
-  const int64_t end = ipc::MonotonicNs();
-  if (answer) {
-    std::span<std::byte> text =
-        memory_.ResponseBlock(entry.response_granule, entry.response_granules);
-    if (is_stream) text = text.subspan(std::min(text.size(), sizeof(ipc::StreamProgress)));
-    Publish({.request_id = entry.request_id,
-             .text = text,
-             .service_ns = static_cast<uint64_t>(std::max<int64_t>(end - start, 0)),
-             .more = call.Answered()},
-            *answer, page);
-  }
-  page.heartbeat_ns.store(end, std::memory_order_relaxed);
+  *now_ns = clock().NowNs();
+  page.heartbeat_ns.store(*now_ns, std::memory_order_relaxed);
+  if (!answer) return false;
+  std::span<std::byte> text =
+      memory_.ResponseBlock(entry.response_granule, entry.response_granules);
+  if (is_stream) text = text.subspan(std::min(text.size(), sizeof(ipc::StreamProgress)));
+  Publish({.request_id = entry.request_id,
+           .text = text,
+           .service_ns = static_cast<uint64_t>(std::max<int64_t>(*now_ns - start, 0)),
+           .more = call.Answered()},
+          *answer, page);
   return true;
 }
 
+// Wakes nobody.
 void ChannelServerImpl::Publish(const CompletionWriter::Completion& completion,
                                 const Answer& answer, ipc::WorkerPage& page) {
   BATON_CRASH_POINT("worker.answer_written");
   completions_.Publish(completion, answer);
   BATON_CRASH_POINT("worker.completion_published");
-  memory_.WakeFront();
   Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
 }
 
@@ -260,7 +274,8 @@ absl::StatusOr<std::span<const std::byte>> ChannelServerImpl::Admit(const Submis
   const std::optional<std::span<const std::byte>> block =
       memory_.RequestBlock(entry.request_granule, entry.request_granules);
   const auto kind = static_cast<ipc::RequestKind>(entry.kind);
-  const bool known = kind == ipc::RequestKind::kInfer || kind == ipc::RequestKind::kStream;
+  const bool known = kind == ipc::RequestKind::kInfer || kind == ipc::RequestKind::kStream ||
+                     kind == ipc::RequestKind::kInferOnDevice;
   if (!block || block->size() < ipc::kBlockHeaderBytes || !known) {
     return absl::InvalidArgumentError(
         "the request's block is outside its arena, or its kind is unknown");
@@ -288,8 +303,10 @@ std::optional<Answer> ChannelServerImpl::Execute(const SubmissionEntry& entry, u
         "the model's method ", entry.method,
         method == nullptr ? " is not there: it has fewer" : " is called by a stream, not once")));
   }
-  const absl::StatusOr<DeviceInputs::Block> inputs =
-      device_inputs_.Find(*reinterpret_cast<const ipc::RequestBlockHeader*>(block->data()));
+  absl::StatusOr<DeviceInputs::Block> inputs = DeviceInputs::Block{};
+  if (entry.kind == static_cast<uint16_t>(ipc::RequestKind::kInferOnDevice)) {
+    inputs = device_inputs_.Find(*reinterpret_cast<const ipc::RequestBlockHeader*>(block->data()));
+  }
   if (!inputs.ok()) return Answer::Refusal(inputs.status());
   const uint64_t generation = completions_.generation();
   if (inputs->bytes > 0 && inputs->generation != static_cast<uint32_t>(generation)) {
@@ -371,6 +388,7 @@ bool ChannelServerImpl::AnswerCalls(ipc::WorkerPage& page) {
              .service_ns = static_cast<uint64_t>(call->service_ns()),
              .more = call->KeepsInputs()},
             answer, page);
+    memory_.WakeFront();
     call.reset();
   }
   const size_t ended = std::erase(calls_, nullptr);

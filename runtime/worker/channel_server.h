@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "ipc/futex.h"
 #include "ipc/pages.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"
@@ -64,6 +65,16 @@ class ChannelServer {
   // busy_since_ns of `page`. No allocation, no syscall in steady state (unless the
   // front sleeps, or a thread is to be woken).
   virtual bool ServeOne(loader::Model& model, ipc::WorkerPage& page) = 0;
+
+  // As ServeOne, for as long as there are requests and less than kBurstNs has passed:
+  // many small ones share a wake and readings of the clock. Returns how many, and,
+  // where there were any, when the last ended (CLOCK_MONOTONIC).
+  static constexpr int64_t kBurstNs = 1'000;
+  virtual size_t ServeBurst(loader::Model& model, ipc::WorkerPage& page, int64_t* now_ns) {
+    if (!ServeOne(model, page)) return 0;
+    *now_ns = ipc::MonotonicNs();
+    return 1;
+  }
 
   // From now on tensors can lie on the device, and it copies from and to both
   // segments without a bounce, where it can; without a device: no more.

@@ -9,6 +9,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
+#include "ipc/cycle_clock.h"
 #include "runtime/worker/call_threads.h"
 #include "runtime/worker/running_calls.h"
 
@@ -35,6 +36,8 @@ class ServingHost {
   size_t active_calls = 0;
   // Those that run in this moment.
   RunningCalls running;
+  // What the serving thread reads the time from.
+  ipc::CycleClock clock;
   // Where calls run that do not run on the serving thread; nullptr: there are none.
   CallThreads* call_threads = nullptr;
   // As CallThreads::ModelTurn.

@@ -130,6 +130,7 @@ void ServingLoop::Apply(Command& command) {
       command.server->Join(*this);
       if (device_.device != nullptr) command.server->UseDevice(device_);
       channels_.push_back({.server = std::move(command.server)});
+      ForgetRecent();
       if (state_ == State::kServing) BeginChannels();
       break;
     case Command::Kind::kRemoveChannel:
@@ -172,6 +173,7 @@ void ServingLoop::BeginChannels() {
     replies_.ChannelRefused(/*call=*/0, number, begun);
   }
   std::erase_if(channels_, [](const Channel& channel) { return channel.server == nullptr; });
+  ForgetRecent();
 }
 
 void ServingLoop::Remove(const Command& command) {
@@ -187,6 +189,7 @@ void ServingLoop::Remove(const Command& command) {
     return;
   }
   if (found != channels_.end()) channels_.erase(found);
+  ForgetRecent();
   // Also when it was not there: it may have been dropped before.
   replies_.ChannelRemoved(command.call, command.channel);
 }
@@ -198,31 +201,76 @@ void ServingLoop::DropRemoved() {
     const uint64_t call = *channel.removal;
     const uint64_t number = channel.server->channel();
     channels_.erase(channels_.begin() + static_cast<ptrdiff_t>(i - 1));
+    ForgetRecent();
     --removals_;
     replies_.ChannelRemoved(call, number);
   }
 }
 
 bool ServingLoop::ServeTurn(loader::Model& model) {
+  const bool recent_only = active_calls == 0 && !recent_.empty() && last_ns_ - swept_ns_ < kSweepNs;
+  return recent_only ? ServeRecent(model) : Sweep(model);
+}
+
+bool ServingLoop::Serve(Channel& channel, loader::Model& model) {
+  const uint64_t applied = applied_;
+  if (channel.server->ServeBurst(model, page_, &last_ns_) == 0) return false;
+  // Else channels may have moved.
+  if (applied_ == applied) channel.last_sweep = sweep_;
+  return true;
+}
+
+bool ServingLoop::ServeRecent(loader::Model& model) {
+  bool served = false;
+  const uint64_t applied = applied_;
+  for (size_t i = 0; i < recent_.size(); ++i) {
+    Channel& channel = channels_[recent_[i]];
+    if (channel.removal) continue;
+    served |= Serve(channel, model);
+    // What began may be a call that goes on, or have waited: then all is looked at again.
+    if (commands_.pending() || applied_ != applied || active_calls > 0) return true;
+  }
+  return served;
+}
+
+bool ServingLoop::Sweep(loader::Model& model) {
   bool served = false;
   // A call that waits for its caller has commands applied, which may be a hold, or the end of
   // channels: whatever was known of them is looked at again then.
   const uint64_t applied = applied_;
+  swept_ns_ = last_ns_;
+  ++sweep_;
   for (size_t turn = channels_.size(); turn > 0; --turn) {
     if (commands_.pending() || applied_ != applied) return true;
     if (next_ >= channels_.size()) next_ = 0;
-    const bool takes = !channels_[next_].removal;
-    ChannelServer& server = *channels_[next_++].server;
+    const size_t index = next_++;
+    ChannelServer& server = *channels_[index].server;
+    const bool takes = !channels_[index].removal;
     if (active_calls > 0) {
       served |= server.StepCalls(page_);
       // A step may have taken long, or waited.
       if (commands_.pending() || applied_ != applied) return true;
       if (!HasRoom()) continue;
     }
-    if (!takes) continue;
-    served |= server.ServeOne(model, page_);
+    if (takes) served |= Serve(channels_[index], model);
+  }
+  if (applied_ != applied) return true;
+  ForgetRecent();
+  for (size_t i = 0; i < channels_.size(); ++i) {
+    if (channels_[i].last_sweep + kRecentSweeps > sweep_) AddRecent(i);
   }
   return served;
+}
+
+void ServingLoop::ForgetRecent() {
+  for (Channel& channel : channels_) channel.recent = false;
+  recent_.clear();
+  recent_.reserve(channels_.size());
+}
+
+void ServingLoop::AddRecent(size_t index) {
+  if (std::exchange(channels_[index].recent, true)) return;
+  recent_.push_back(index);
 }
 
 bool ServingLoop::StepCalls() {
@@ -239,6 +287,23 @@ bool ServingLoop::Wanted() const {
     return (takes && !channel.removal && channel.server->HasWork()) ||
            (active_calls > 0 && channel.server->CallsHaveWork());
   });
+}
+
+bool ServingLoop::Glimpse() {
+  if (state_ != State::kServing || active_calls > 0) return Wanted();
+  if (commands_.pending()) return true;
+  for (const size_t index : recent_) {
+    if (channels_[index].server->HasWork() && !channels_[index].removal) return true;
+  }
+  for (int i = 0; i < kOthersAGlimpse && recent_.size() < channels_.size(); ++i) {
+    if (next_ >= channels_.size()) next_ = 0;
+    if (channels_[next_].server->HasWork() && !channels_[next_].removal) {
+      AddRecent(next_);
+      return true;
+    }
+    ++next_;
+  }
+  return false;
 }
 
 absl::Status ServingLoop::Await(uint64_t channel, absl::FunctionRef<bool()> wanted) {
@@ -280,20 +345,23 @@ void ServingLoop::InputsReleased() { commands_.Push({.kind = Command::Kind::kRel
 
 void ServingLoop::Wait() {
   const auto wanted = [this] { return Wanted(); };
-  const int64_t start = ipc::MonotonicNs();
+  const int64_t start = clock.NowNs();
   Heartbeat(start);
-  const ipc::SpinOutcome spun = ipc::SpinUntil(wanted, start, spin_.budget_ns());
+  const ipc::SpinOutcome spun =
+      ipc::SpinUntil([this] { return Glimpse(); }, start, spin_.budget_ns());
+  last_ns_ = start + spun.waited_ns;
   if (spun.came) {
     spin_.Observe(spun.waited_ns, /*slept=*/false);
     return;
   }
-  int64_t now = start;
   do {
     sleep_.Sleep(wanted, heartbeat_ms_);
-    now = ipc::MonotonicNs();
-    Heartbeat(now);
+    last_ns_ = clock.NowNs();
+    Heartbeat(last_ns_);
   } while (!Wanted());
-  spin_.Observe(now - start, /*slept=*/true);
+  // Whoever it was, it is found.
+  swept_ns_ = last_ns_ - kSweepNs;
+  spin_.Observe(last_ns_ - start, /*slept=*/true);
 }
 
 void ServingLoop::Heartbeat(int64_t now_ns) {

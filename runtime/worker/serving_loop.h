@@ -9,8 +9,10 @@
 // 1. The worker page and the completion segments are not written before the
 //    first `serve`: until then the worker before owns them.
 // 2. No lock and no syscall while requests keep coming.
-// 3. One request of each channel a turn, and one response of each stream; commands
-//    are looked at before each, and while a stream waits for its caller's item.
+// 3. A turn gives each channel that had a request lately one burst (ServeBurst), and
+//    each stream one response; commands are looked at before each, and while a stream
+//    waits for its caller's item. All channels have theirs once in kSweepNs, and are
+//    looked at before it sleeps: one busy among many idle ones does not pay for them.
 // 4. The doorbell is drained only by a worker that serves.
 #ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 #define BATON_RUNTIME_WORKER_SERVING_LOOP_H_
@@ -85,6 +87,8 @@ class ServingLoop : public ServingHost {
     std::unique_ptr<ChannelServer> server;
     bool begun = false;
     std::optional<uint64_t> removal = {};  // the call that asked for it; goes when it can
+    uint64_t last_sweep = 0;               // before which it had its last request
+    bool recent = false;                   // it is in recent_
   };
 
   void ApplyCommands();
@@ -98,8 +102,15 @@ class ServingLoop : public ServingHost {
 
   // One turn of Run; false at its end.
   bool Turn(loader::Model& model);
-  // False when no channel had a request, and no call had anything to be done.
+  // False when no channel that was looked at had a request, and no call had anything
+  // to be done.
   bool ServeTurn(loader::Model& model);
+  bool ServeRecent(loader::Model& model);
+  bool Sweep(loader::Model& model);
+  bool Serve(Channel& channel, loader::Model& model);
+  // After channels have come or gone: all are looked at next.
+  void ForgetRecent();
+  void AddRecent(size_t index);
   bool StepCalls();
   // Ends what can be ended; true when no call is under way any more.
   bool EndCalls();
@@ -114,6 +125,9 @@ class ServingLoop : public ServingHost {
   // Whether a call of this channel may go on waiting for its caller.
   absl::Status CheckGoing(uint64_t channel) const;
   bool Wanted() const;
+  // Whether a command, or a channel that had a request lately, wants it; of the other
+  // channels it looks at some, others each time.
+  bool Glimpse();
   void Heartbeat(int64_t now_ns);
   // What a thread that runs calls of the model does first.
   void PrepareCallThread() const;
@@ -137,6 +151,17 @@ class ServingLoop : public ServingHost {
   size_t max_calls_ = 1;
   std::vector<Channel> channels_;
   size_t next_ = 0;  // whose turn it is
+
+  // How often all channels are served, or looked at, while some are busy.
+  static constexpr int64_t kSweepNs = 10'000;
+  // For how many sweeps one without requests counts as one that had some lately.
+  static constexpr uint64_t kRecentSweeps = 8;
+  // How many of the others a glimpse looks at.
+  static constexpr int kOthersAGlimpse = 2;
+  std::vector<size_t> recent_;  // channels, by number
+  uint64_t sweep_ = kRecentSweeps;
+  int64_t last_ns_ = 0;   // when the clock was last read
+  int64_t swept_ns_ = 0;  // what it was at the last sweep
 };
 
 }  // namespace baton::runtime

@@ -1,5 +1,7 @@
 // Many requests with one publication, and many answers with one look: as many
 // as there is room for, in order, each with one end.
+#include <poll.h>
+
 #include <algorithm>
 #include <optional>
 #include <thread>
@@ -85,6 +87,33 @@ TEST_F(BatchTest, WakesAWorkerOnce) {
   uint64_t wakes = 0;
   ASSERT_EQ(::read(server_.doorbell(), &wakes, sizeof(wakes)), ssize_t{sizeof(wakes)});
   EXPECT_EQ(wakes, 1u);
+}
+
+// A burst's answers are in the order of the ring, and a front that sleeps is woken before it ends.
+TEST_F(BatchTest, IsAnsweredInBursts) {
+  ChannelOptions options = Small();
+  options.event_fd = true;
+  Channel channel = server_.Open(options);
+  StepWorker worker(server_, 1, 1, model_);
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(channel.Submit(Vector(channel, 2, static_cast<float>(i))).ok());
+  }
+  size_t answered = 0;
+  while (answered < 8) {
+    ASSERT_FALSE(channel.Arm()) << "nothing is there yet";
+    const size_t served = worker.Burst();
+    ASSERT_GT(served, 0u);
+    pollfd event{.fd = channel.event_fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(::poll(&event, 1, 0), 1) << "nobody woke it";
+    channel.ClearEvent();
+    for (size_t i = 0; i < served; ++i, ++answered) {
+      const std::optional<Outcome> outcome = channel.Poll();
+      ASSERT_TRUE(outcome && outcome->response.ok());
+      EXPECT_EQ(outcome->response->output<float>("y")[0], 2 * static_cast<float>(answered));
+    }
+    EXPECT_FALSE(channel.Poll());
+  }
+  EXPECT_EQ(worker.Burst(), 0u);
 }
 
 TEST_F(BatchTest, TakesAsManyAsTheRingHasRoomFor) {

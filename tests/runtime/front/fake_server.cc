@@ -403,9 +403,10 @@ WorkerThread::~WorkerThread() {
 
 void WorkerThread::Run(bool busy) {
   ipc::WorkerSleep sleep(fake_.worker_page().sleeping, fake_.doorbell(), command_.get());
+  int64_t now_ns = 0;
   while (!stop_) {
     const bool stepped = server_->StepCalls(fake_.worker_page());
-    if (server_->ServeOne(model_, fake_.worker_page()) || stepped) continue;
+    if (server_->ServeBurst(model_, fake_.worker_page(), &now_ns) > 0 || stepped) continue;
     if (busy) continue;
     // For ever: a wake-up that is lost shows as a request that nobody serves.
     sleep.Sleep([this] { return stop_ || server_->HasWork() || server_->CallsHaveWork(); },

@@ -228,6 +228,11 @@ class StepWorker {
     const bool stepped = server_->StepCalls(fake_.worker_page());
     return server_->ServeOne(model_, fake_.worker_page()) || stepped;
   }
+  // As many as one turn of a loop takes.
+  size_t Burst() {
+    int64_t now_ns = 0;
+    return server_->ServeBurst(model_, fake_.worker_page(), &now_ns);
+  }
   PlainHost& host() { return host_; }
   runtime::ChannelServer& server() { return *server_; }
   void StepAll() {

@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 
 #include "ipc/eventfd.h"
+#include "ipc/futex.h"
 
 namespace baton::runtime {
 namespace {
@@ -65,6 +66,7 @@ struct FakeRing {
   std::atomic<int> waiting{0};
   std::atomic<int> served{0};
   std::atomic<int> items{0};  // for calls that wait for them
+  std::atomic<int> looks{0};  // of the loop
 };
 
 class FakeChannel final : public ChannelServer {
@@ -87,7 +89,10 @@ class FakeChannel final : public ChannelServer {
     return true;
   }
   void UseDevice(const ChannelDevice&) override {}
-  bool HasWork() const override { return begun_ && ring_.waiting.load() > 0; }
+  bool HasWork() const override {
+    ring_.looks.fetch_add(1);
+    return begun_ && ring_.waiting.load() > 0;
+  }
 
  private:
   const uint64_t number_;
@@ -95,6 +100,33 @@ class FakeChannel final : public ChannelServer {
   Story& story_;
   const absl::Status begin_;
   bool begun_ = false;
+};
+
+// Its requests take 100 ns each, by its own clock.
+class SteadyChannel final : public ChannelServer {
+ public:
+  static constexpr int64_t kRequestNs = 100;
+  explicit SteadyChannel(FakeRing& ring) : ring_(ring) {}
+
+  uint64_t channel() const override { return 1; }
+  absl::Status Begin(uint64_t) override {
+    now_ns_ = ipc::MonotonicNs();
+    return absl::OkStatus();
+  }
+  void UseDevice(const ChannelDevice&) override {}
+  bool HasWork() const override { return ring_.waiting.load() > 0; }
+  bool ServeOne(loader::Model&, ipc::WorkerPage&) override { return false; }
+  size_t ServeBurst(loader::Model&, ipc::WorkerPage&, int64_t* now_ns) override {
+    if (!HasWork()) return 0;
+    ring_.waiting.fetch_sub(1);
+    *now_ns = now_ns_ += kRequestNs;
+    ring_.served.fetch_add(1);
+    return 1;
+  }
+
+ private:
+  FakeRing& ring_;
+  int64_t now_ns_ = 0;
 };
 
 // Its requests are calls that wait for an item of their caller's.
@@ -279,6 +311,74 @@ TEST_F(ServingLoopTest, TakesOneRequestOfEachChannelInTurn) {
   std::erase_if(served, [](const std::string& line) { return !line.starts_with("served"); });
   EXPECT_THAT(served,
               ElementsAre("served 1", "served 2", "served 1", "served 2", "served 1", "served 1"));
+}
+
+// A channel without requests costs those that have some a look now and then, not one for each
+// request; and it is never forgotten.
+TEST_F(ServingLoopTest, IdleChannelsAreLookedAtNowAndThen) {
+  constexpr int kRequests = 5'000;
+  constexpr int kSweeps = kRequests * SteadyChannel::kRequestNs / 10'000;
+  FakeRing& busy = NewRing();
+  busy.waiting = kRequests;
+  std::vector<FakeRing*> idle;
+  Command command{.kind = Command::Kind::kAddChannel};
+  command.server = std::make_unique<SteadyChannel>(busy);
+  commands_->Push(std::move(command));
+  for (uint64_t number = 2; number < 66; ++number) {
+    idle.push_back(&NewRing());
+    AddChannel(number, *idle.back());
+  }
+  Start();
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return busy.served == kRequests; });
+  Exit();
+  for (const FakeRing* ring : idle) {
+    EXPECT_GE(ring->looks, kSweeps - 1);
+    // Those of a turn or two more: as it begins, sleeps, and ends.
+    EXPECT_LE(ring->looks, kSweeps + 20);
+  }
+}
+
+// One that was idle is served while another one has requests all the time.
+TEST_F(ServingLoopTest, ABusyChannelKeepsNobodyOut) {
+  FakeRing& busy = NewRing();
+  FakeRing& quiet = NewRing();
+  busy.waiting = 1'000'000'000;
+  Start();
+  Command command{.kind = Command::Kind::kAddChannel};
+  command.server = std::make_unique<SteadyChannel>(busy);
+  commands_->Push(std::move(command));
+  AddChannel(2, quiet);
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return busy.served > 100; });
+  for (int i = 1; i <= 100; ++i) {
+    Submit(quiet);
+    WaitUntil([&] { return quiet.served == i; });
+  }
+}
+
+// Nor does one that has requests one after the other, which the loop spins for in between.
+TEST_F(ServingLoopTest, OneThatWakesUpIsSeenWhileAnotherSpins) {
+  FakeRing& busy = NewRing();
+  std::vector<FakeRing*> quiet;
+  Start(ipc::SpinBudget(1'000'000'000));
+  AddChannel(1, busy);
+  for (uint64_t number = 2; number < 12; ++number) {
+    quiet.push_back(&NewRing());
+    AddChannel(number, *quiet.back());
+  }
+  Admit();
+  Say(Command::Kind::kServe);
+  for (int i = 1; i <= 500; ++i) {
+    Submit(busy);
+    WaitUntil([&] { return busy.served == i; });
+    FakeRing& other = *quiet[static_cast<size_t>(i) % quiet.size()];
+    const int before = other.served;
+    Submit(other);
+    WaitUntil([&] { return other.served == before + 1; });
+  }
 }
 
 TEST_F(ServingLoopTest, HoldStopsAndServeResumes) {
