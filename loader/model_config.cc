@@ -6,6 +6,7 @@
 #include <set>
 #include <span>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -218,6 +219,27 @@ absl::Status ReadWorker(const ConfigNode& node, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status ReadBatching(const ConfigNode& node, BatchingPolicy& policy) {
+  const auto integer = [](const char* name, int64_t least, int64_t most, auto& to) {
+    return ConfigKey{name, [least, most, &to](const ConfigNode& value) {
+                       const absl::StatusOr<int64_t> number = value.Integer();
+                       if (!number.ok()) return number.status();
+                       if (*number < least || *number > most) {
+                         return value.Error(absl::StrCat("expected ", least, " to ", most));
+                       }
+                       to = static_cast<std::remove_reference_t<decltype(to)>>(*number);
+                       return absl::OkStatus();
+                     }};
+  };
+  const ConfigKey keys[] = {
+      integer("max_batch", 1, BatchingPolicy::kMaxRows, policy.max_batch),
+      integer("max_delay_us", 0, BatchingPolicy::kMaxDelayUs, policy.max_delay_us),
+  };
+  absl::Status read = node.Map(keys);
+  if (!read.ok() || policy.on() || policy.max_delay_us == 0) return read;
+  return node.Error("'max_delay_us' is for batches: write a 'max_batch' of more than 1 row");
+}
+
 absl::Status ReadReload(const ConfigNode& node, ReloadPolicy& policy) {
   const auto duration = [](const char* name, absl::Duration& to) {
     return ConfigKey{name, [&to](const ConfigNode& value) { return Assign(value.Duration(), to); }};
@@ -316,6 +338,7 @@ absl::Status ReadDocument(const ConfigNode& document, ModelConfig& config, Defer
        }},
       {"signature", [&](const ConfigNode& node) { return ReadSignature(node, config.signature); }},
       {"limits", [&](const ConfigNode& node) { return ReadLimits(node, config); }},
+      {"batching", [&](const ConfigNode& node) { return ReadBatching(node, config.batching); }},
       {"worker", [&](const ConfigNode& node) { return ReadWorker(node, config); }},
       {"reload", [&](const ConfigNode& node) { return ReadReload(node, config.reload); }},
   };

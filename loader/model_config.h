@@ -13,6 +13,7 @@
 
 #include "baton/tensor.h"
 #include "ipc/cuda/arena_token.h"
+#include "loader/batching_policy.h"
 
 namespace baton::loader {
 
@@ -61,6 +62,7 @@ struct ModelConfig {
   std::vector<int> worker_cpus;        // that its threads run on; none: any
   std::vector<int> worker_cpu;  // that its serving thread runs on, once it serves; at most one
   std::optional<int> worker_numa_node;  // that its memory is taken from; none: any
+  BatchingPolicy batching;
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it
   // Not of the file: what nothing that a model prints may show. nullptr: nothing.

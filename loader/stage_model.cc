@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "loader/backends.h"
+#include "loader/batchable.h"
 #include "loader/dense/dense_model.h"
 #include "loader/model.h"
 #include "loader/native/native_model.h"
@@ -48,7 +49,10 @@ std::vector<Method> MethodsOf(const Model& model) {
 
 absl::StatusOr<std::unique_ptr<Model>> StageModel(const ModelConfig& config) {
   try {
-    return Dispatch(config);
+    absl::StatusOr<std::unique_ptr<Model>> model = Dispatch(config);
+    if (!model.ok()) return model;
+    if (absl::Status batching = CheckBatching(config, **model); !batching.ok()) return batching;
+    return model;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat(config.file, ": not enough host memory to stage it"));

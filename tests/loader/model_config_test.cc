@@ -54,6 +54,7 @@ signature:
 limits: {max_request_bytes: 64MiB, device_capacity: 4096, device_results: 1MiB,
          device_inputs: 64KiB}
 worker: {cpu: 5, cpus: [3, 5], numa_node: 1}
+batching: {max_batch: 64, max_delay_us: 250}
 reload:
   strategy: auto
   on_unconfirmed: override
@@ -89,6 +90,8 @@ native:
   EXPECT_THAT(config->worker_cpus, ElementsAre(3, 5));
   EXPECT_EQ(config->worker_numa_node, 1);
   EXPECT_TRUE(config->device_huge_pages);
+  EXPECT_EQ(config->batching.max_batch, 64u);
+  EXPECT_EQ(config->batching.max_delay_us, 250);
   EXPECT_EQ(config->reload.load_timeout, absl::Seconds(90));
   EXPECT_EQ(config->reload.drain_timeout, absl::Milliseconds(250));
   EXPECT_EQ(config->reload.close_timeout, absl::Seconds(2));
@@ -188,6 +191,27 @@ TEST_F(ModelConfigTest, ANumaNodeIsANumber) {
   }
   EXPECT_THAT(Error("loader: dense\nworker: {numa_node: all}\n"), HasSubstr("a whole number"));
   EXPECT_THAT(Error("loader: dense\ndevice_huge_pages: 2MiB\n"), HasSubstr("true or false"));
+}
+
+TEST_F(ModelConfigTest, BatchingHasLimitsAndDefaults) {
+  const auto config = Load("loader: dense\n");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->batching.on());
+  EXPECT_EQ(config->batching.max_delay_us, 0);
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_batch: 0}\n"),
+              AllOf(HasSubstr(":2: batching.max_batch"), HasSubstr("1 to 65536")));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_batch: 65537}\n"), HasSubstr("1 to 65536"));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_batch: 2, max_delay_us: -1}\n"),
+              AllOf(HasSubstr("batching.max_delay_us"), HasSubstr("0 to 100000")));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_batch: 2, max_delay_us: 100001}\n"),
+              HasSubstr("0 to 100000"));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_batch: 2, max_delay_us: 1ms}\n"),
+              HasSubstr("a whole number"));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_delay_us: 5}\n"),
+              AllOf(HasSubstr("batching"), HasSubstr("'max_batch' of more than 1")));
+  EXPECT_THAT(Error("loader: dense\nbatching: {max_rows: 2}\n"),
+              HasSubstr("known are max_batch, max_delay_us"));
+  EXPECT_TRUE(Load("loader: dense\nbatching: {max_batch: 1}\n").ok());
 }
 
 TEST_F(ModelConfigTest, LimitsArePositive) {
