@@ -103,12 +103,16 @@ class RingConsumer {
     return true;
   }
 
-  // Looks at the next entry without taking it.
+  // Looks at the next entry without taking it: Advance then takes the one that was seen.
   bool Peek(TakenEntry<Entry>* seen) const {
     if (!Ready()) return false;
     std::memcpy(seen->bytes, static_cast<const void*>(&entries_[next_ & mask_]), sizeof(Entry));
     return true;
   }
+  void Advance() { ++next_; }
+
+  // Has the next entry's line brought here meanwhile. For who is about to look at many rings.
+  void Prefetch() const { __builtin_prefetch(&entries_[next_ & mask_]); }
 
  private:
   const Entry* entries_ = nullptr;

@@ -49,20 +49,27 @@ class WorkerSleep {
   // `has_work()` is already true. May return for nothing: look again.
   template <typename HasWork>
   void Sleep(HasWork&& has_work, int timeout_ms) {
+    SleepFor(has_work, timeout_ms < 0 ? -1 : int64_t{timeout_ms} * 1'000'000);
+  }
+  // The same; a negative `timeout_ns` is for ever.
+  template <typename HasWork>
+  void SleepFor(HasWork&& has_work, int64_t timeout_ns) {
     // SYNC: worker_sleeps. Relaxed: ordered by the fence that follows.
     sleeping_.store(1, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!has_work()) Poll(timeout_ms, /*doorbell=*/true);
+    if (!has_work()) Poll(timeout_ns, /*doorbell=*/true);
     // Relaxed: seen late, it costs a front one needless wake.
     sleeping_.store(0, std::memory_order_relaxed);
   }
 
   // As Sleep, for a worker that may not serve: deaf to the doorbell, which
   // belongs to whoever serves.
-  void SleepForCommand(int timeout_ms) { Poll(timeout_ms, /*doorbell=*/false); }
+  void SleepForCommand(int timeout_ms) {
+    Poll(timeout_ms < 0 ? -1 : int64_t{timeout_ms} * 1'000'000, /*doorbell=*/false);
+  }
 
  private:
-  void Poll(int timeout_ms, bool doorbell);
+  void Poll(int64_t timeout_ns, bool doorbell);
 
   std::atomic<uint32_t>& sleeping_;
   int doorbell_fd_;

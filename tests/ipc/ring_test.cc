@@ -213,6 +213,25 @@ TEST(Ring, AnEntryShowsOnlyWhenItIsWritten) {
   }
 }
 
+// Who looks before it takes has what it saw, whatever a front has made of it since.
+TEST(Ring, AdvanceTakesWhatPeekSaw) {
+  TestRing ring(2, 0);
+  auto producer = ring.Producer(0);
+  auto consumer = ring.Consumer(0);
+  consumer.Prefetch();
+  producer.Publish([](SubmissionEntry& entry) { entry.request_id = 7; });
+  producer.Publish([](SubmissionEntry& entry) { entry.request_id = 8; });
+  TakenEntry<SubmissionEntry> seen;
+  ASSERT_TRUE(consumer.Peek(&seen));
+  ring.entries()[0].request_id = 9;
+  consumer.Advance();
+  EXPECT_EQ(seen->request_id, 7u);
+  EXPECT_EQ(consumer.next(), 1u);
+  ASSERT_TRUE(consumer.TryTake(&seen));
+  EXPECT_EQ(seen->request_id, 8u);
+  EXPECT_FALSE(consumer.Ready());
+}
+
 TEST(Ring, WhatWasTakenIsPrivate) {
   TestRing ring(2, 0);
   RingProducer<SubmissionEntry> producer = ring.Producer(0);

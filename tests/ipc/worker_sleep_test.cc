@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "ipc/eventfd.h"
+#include "ipc/futex.h"
 
 namespace baton::ipc {
 namespace {
@@ -98,6 +99,17 @@ TEST(WorkerSleepTest, WakesAtTheTimeout) {
   Bench bench;
   bench.sleep.Sleep([] { return false; }, 1);
   EXPECT_EQ(bench.sleeping.load(), 0u);
+}
+
+TEST(WorkerSleepTest, SleepsForLessThanAMillisecond) {
+  Bench bench;
+  const int64_t start = MonotonicNs();
+  bench.sleep.SleepFor([] { return false; }, 300'000);
+  EXPECT_GE(MonotonicNs() - start, 300'000);
+  EXPECT_EQ(bench.sleeping.load(), 0u);
+  SignalEventFd(bench.doorbell.get());
+  bench.sleep.SleepFor([] { return false; }, kForever);
+  EXPECT_FALSE(DrainEventFd(bench.doorbell.get()));
 }
 
 TEST(WorkerSleepTest, ACommandWakesAndIsDrained) {
