@@ -80,6 +80,10 @@ struct WorkerPage {
   // By when the running request was to be answered (as its front says), the earliest
   // of several, stored before busy_since_ns; 0: by no time. Stale while none runs.
   std::atomic<int64_t> busy_deadline_ns;
+  // Where the model's config.yaml says `batching`: calls of the model for requests that
+  // were gathered, and the rows that they had, over all generations.
+  std::atomic<uint64_t> batches;
+  std::atomic<uint64_t> batch_rows;
 };
 
 static_assert(offsetof(StatusPage, epoch) == 128);

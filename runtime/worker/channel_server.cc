@@ -17,14 +17,17 @@
 #include "ipc/ring.h"
 #include "ipc/segment.h"
 #include "runtime/worker/answer.h"
+#include "runtime/worker/batch_answers.h"
+#include "runtime/worker/batched_call.h"
 #include "runtime/worker/channel_memory.h"
 #include "runtime/worker/completion_writer.h"
 #include "runtime/worker/device_inputs.h"
+#include "runtime/worker/device_results.h"
 #include "runtime/worker/kept_inputs.h"
 #include "runtime/worker/known_requests.h"
 #include "runtime/worker/page_counter.h"
 #include "runtime/worker/response_writer.h"
-#include "runtime/worker/resume_point.h"
+#include "runtime/worker/resume_position.h"
 #include "runtime/worker/served_call.h"
 #include "runtime/worker/served_methods.h"
 #include "runtime/worker/served_stream.h"
@@ -49,6 +52,9 @@ class ChannelServerImpl final : public ChannelServer {
   absl::Status Begin(uint64_t generation) override;
   bool ServeOne(loader::Model& model, ipc::WorkerPage& page) override;
   size_t ServeBurst(loader::Model& model, ipc::WorkerPage& page, int64_t* now_ns) override;
+  Gathered Gather(BatchedCall& batch, loader::Model& model, ipc::WorkerPage& page,
+                  int64_t now) override;
+  void Prefetch() const override { submissions_.Prefetch(); }
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
   void UseDevice(const ChannelDevice& device) override;
   void Join(ServingHost& host) override;
@@ -66,9 +72,8 @@ class ChannelServerImpl final : public ChannelServer {
   size_t Serve(loader::Model& model, ipc::WorkerPage& page, size_t most, int64_t* now_ns);
   bool ServeTaken(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
                   ipc::WorkerPage& page, int64_t* now_ns);
-  absl::StatusOr<ResponseWriter::DeviceBlock> DeviceBlock(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
-  // nullopt: it is under way.
+  // nullopt: it is under way, or in gathering_.
   std::optional<Answer> Execute(const SubmissionEntry& entry, uint64_t sequence,
                                 loader::Model& model, KeptInputs::Call& call, ipc::WorkerPage& page,
                                 int64_t now);
@@ -101,6 +106,8 @@ class ChannelServerImpl final : public ChannelServer {
   bool begun_ = false;
   ipc::RingConsumer<SubmissionEntry> submissions_;
   CompletionWriter completions_{memory_};
+  BatchAnswers batch_answers_{memory_, completions_};
+  BatchedCall* gathering_ = nullptr;  // in Gather: what requests join
   ServedMethods methods_;
   KnownRequests known_;
   KeptInputs kept_;
@@ -130,10 +137,10 @@ void ChannelServerImpl::UseDevice(const ChannelDevice& use) {
 }
 
 absl::Status ChannelServerImpl::Begin(uint64_t generation) {
-  const absl::StatusOr<ResumePoint> point = FindResumePoint(channel_, memory_);
-  if (!point.ok()) return point.status();
-  const auto [taken, published] = *point;
   ipc::WorkerState& state = memory_.worker();
+  const absl::StatusOr<ResumePosition> position = FindResumePosition(memory_, channel_);
+  if (!position.ok()) return position.status();
+  const auto [taken, published] = *position;
   submissions_ = ipc::RingConsumer<SubmissionEntry>(memory_.submission_entries(),
                                                     memory_.submission_slots(), taken);
   completions_.Begin(generation, published);
@@ -220,6 +227,41 @@ bool ChannelServerImpl::ServeTaken(const SubmissionEntry& entry, uint64_t sequen
   return true;
 }
 
+ChannelServer::Gathered ChannelServerImpl::Gather(BatchedCall& batch, loader::Model& model,
+                                                  ipc::WorkerPage& page, int64_t now) {
+  if (kept_.count() > 0) ReleaseInputs();
+  SubmissionTaken seen;
+  const uint64_t sequence = submissions_.next();
+  if (!begun_ || !submissions_.Peek(&seen)) return Gathered::kNothing;
+  const SubmissionEntry& entry = *seen.operator->();
+  if (!batch.MayTake(entry, known_.Find(entry.descriptor_token))) return Gathered::kWaits;
+  if (entry.kind == static_cast<uint16_t>(ipc::RequestKind::kStream)) {
+    return ServeOne(model, page) ? Gathered::kServed : Gathered::kNothing;
+  }
+  // What was seen is what is taken: the front could change it meanwhile.
+  submissions_.Advance();
+  BATON_CRASH_POINT("worker.entry_read");
+  // SYNC: request_taken, request_cancelled, as in ServeOne: started also while it waits in a batch.
+  memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  BATON_CRASH_POINT("worker.taken_published");
+  Bump(page.taken);
+  KeptInputs::Call call(kept_, entry.request_id);
+  gathering_ = &batch;
+  const std::optional<Answer> answer = Execute(entry, sequence, model, call, page, now);
+  gathering_ = nullptr;
+  if (!answer) return Gathered::kJoined;
+  const int64_t end = clock().NowNs();
+  Publish({.request_id = entry.request_id,
+           .text = memory_.ResponseBlock(entry.response_granule, entry.response_granules),
+           .service_ns = static_cast<uint64_t>(std::max<int64_t>(end - now, 0)),
+           .more = call.Answered()},
+          *answer, page);
+  memory_.WakeFront();
+  page.heartbeat_ns.store(end, std::memory_order_relaxed);
+  return Gathered::kServed;
+}
+
 // Wakes nobody.
 void ChannelServerImpl::Publish(const CompletionWriter::Completion& completion,
                                 const Answer& answer, ipc::WorkerPage& page) {
@@ -227,26 +269,6 @@ void ChannelServerImpl::Publish(const CompletionWriter::Completion& completion,
   completions_.Publish(completion, answer);
   BATON_CRASH_POINT("worker.completion_published");
   Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
-}
-
-// Where the results go on the device; nowhere when the entry names nothing.
-absl::StatusOr<ResponseWriter::DeviceBlock> ChannelServerImpl::DeviceBlock(
-    const SubmissionEntry& entry) const {
-  if (entry.device_granules == 0) return ResponseWriter::DeviceBlock{};
-  const uint64_t end = uint64_t{entry.device_granule} + entry.device_granules;
-  if (end > results_slice_.bytes / ipc::kGranuleBytes) {
-    return absl::InvalidArgumentError("the block for the results is outside the channel's slice");
-  }
-  if (!results_slice_.IsIn(device_)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this generation sets ", device_.slices_bytes,
-                     " bytes of device memory aside for channels, this one's results end at ",
-                     results_slice_.offset + results_slice_.bytes));
-  }
-  return ResponseWriter::DeviceBlock{.device = device_.device,
-                                     .address = device_.slices_address + results_slice_.offset +
-                                                uint64_t{entry.device_granule} * ipc::kGranuleBytes,
-                                     .bytes = uint64_t{entry.device_granules} * ipc::kGranuleBytes};
 }
 
 bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> block) {
@@ -318,7 +340,8 @@ std::optional<Answer> ChannelServerImpl::Execute(const SubmissionEntry& entry, u
                                                       .device_bytes = inputs->bytes},
                                                      *block, *method->signature);
   if (!request.ok()) return Answer::Refusal(request.status());
-  const absl::StatusOr<ResponseWriter::DeviceBlock> device = DeviceBlock(entry);
+  const absl::StatusOr<DeviceResultBlock> device =
+      FindDeviceResults(entry, results_slice_, device_);
   if (!device.ok()) return Answer::Refusal(device.status());
   const RequestPlace place{
       .request_id = entry.request_id,
@@ -327,6 +350,13 @@ std::optional<Answer> ChannelServerImpl::Execute(const SubmissionEntry& entry, u
       .response = memory_.ResponseBlock(entry.response_granule, entry.response_granules),
       .device_inputs = *inputs,
       .device_results = *device};
+  if (gathering_ != nullptr && inputs->bytes == 0 && device->bytes == 0 &&
+      gathering_->Takes(method->index, **request)) {
+    (*request)->Show(place.block);
+    gathering_->Add({.place = place, .method = method, .answers = &batch_answers_}, **request,
+                    methods_.named());
+    return std::nullopt;
+  }
   if (CallThreads* const threads = ThreadsFor(*method)) {
     return RunOnThread(**request, *method, place, *threads, model, page);
   }

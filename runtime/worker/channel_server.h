@@ -31,6 +31,8 @@
 
 namespace baton::runtime {
 
+class BatchedCall;
+
 class ChannelServer {
  public:
   struct Descriptors {
@@ -75,6 +77,24 @@ class ChannelServer {
     *now_ns = ipc::MonotonicNs();
     return 1;
   }
+
+  // What came of Gather.
+  enum class Gathered {
+    kNothing,  // no request waits
+    kJoined,   // one is in the batch
+    kServed,   // one was taken and served as ServeOne does: it cannot be batched, or is bad
+    kWaits,    // one waits that does not go with those in the batch; it was not taken
+  };
+  // As ServeOne, for a worker that batches: takes at most one request into `batch`, where
+  // it fits. `now_ns` is CLOCK_MONOTONIC, lately. The same cost but for the model's.
+  virtual Gathered Gather(BatchedCall& batch, loader::Model& model, ipc::WorkerPage& page,
+                          int64_t now_ns) {
+    static_cast<void>(batch), static_cast<void>(now_ns);
+    return ServeOne(model, page) ? Gathered::kServed : Gathered::kNothing;
+  }
+
+  // Has what Gather looks at first brought into the cache, while others are asked.
+  virtual void Prefetch() const {}
 
   // From now on tensors can lie on the device, and it copies from and to both
   // segments without a bounce, where it can; without a device: no more.

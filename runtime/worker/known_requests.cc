@@ -8,6 +8,16 @@
 namespace baton::runtime {
 namespace {
 
+uint64_t CommonRows(const std::vector<ipc::TensorLayout>& layouts) {
+  int64_t rows = 0;
+  for (const ipc::TensorLayout& layout : layouts) {
+    if (layout.shape.empty() || layout.shape[0] <= 0 || layout.on_device) return 0;
+    if (rows != 0 && layout.shape[0] != rows) return 0;
+    rows = layout.shape[0];
+  }
+  return static_cast<uint64_t>(rows);
+}
+
 absl::StatusOr<std::shared_ptr<KnownRequest>> Parse(const DescriptionName& name,
                                                     std::span<const std::byte> block,
                                                     const Signature& signature) {
@@ -31,6 +41,7 @@ absl::StatusOr<std::shared_ptr<KnownRequest>> Parse(const DescriptionName& name,
   request->method = name.method;
   request->item = name.item;
   request->layouts = *std::move(layouts);
+  request->rows = CommonRows(request->layouts);
   request->end = ipc::LayoutEnd(request->layouts);
   request->device_end = ipc::DeviceLayoutEnd(request->layouts);
   for (size_t i = 0; i < order->size(); ++i) {

@@ -29,6 +29,7 @@ struct KnownRequest : std::enable_shared_from_this<KnownRequest> {
   uint64_t token = 0;
   uint32_t method = 0;
   bool item = false;              // of a stream, not a request
+  uint64_t rows = 0;              // the first dimension of every input; 0: there is no such number
   uint64_t end = 0;               // bytes of a block that it uses
   uint64_t device_end = 0;        // and of one on the device
   std::vector<TensorSpec> specs;  // what it was checked against
@@ -63,6 +64,12 @@ class KnownRequests {
   // kept. INVALID_ARGUMENT when it cannot be right.
   absl::StatusOr<KnownRequest*> Get(const DescriptionName& name, std::span<const std::byte> block,
                                     const Signature& signature);
+
+  // The one that is known by `token`; nullptr: none is.
+  const KnownRequest* Find(uint64_t token) const {
+    const KnownRequest* const known = known_[token % ipc::kMaxPlans].get();
+    return token != 0 && known != nullptr && known->token == token ? known : nullptr;
+  }
 
  private:
   // Every token that a channel can have, by its low bits.

@@ -8,9 +8,10 @@
 namespace baton::runtime {
 
 // One writer, the serving thread: no read-modify-write needed. Relaxed: a statistic.
-inline void Bump(std::atomic<uint64_t>& counter) {
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+inline void BumpBy(std::atomic<uint64_t>& counter, uint64_t by) {
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
+inline void Bump(std::atomic<uint64_t>& counter) { BumpBy(counter, 1); }
 
 }  // namespace baton::runtime
 

@@ -5,6 +5,7 @@
 
 #include "ipc/crash_point.h"
 #include "ipc/futex.h"
+#include "runtime/worker/batch_gatherer.h"
 #include "spdlog/spdlog.h"
 
 namespace baton::runtime {
@@ -22,7 +23,9 @@ ServingLoop::ServingLoop(const Options& options, ipc::WorkerPage& page, CommandQ
       commands_(commands),
       replies_(replies),
       spin_(options.spin),
-      sleep_(page.sleeping, options.doorbell_fd, commands.event_fd()) {}
+      sleep_(page.sleeping, options.doorbell_fd, commands.event_fd()),
+      may_spin_(options.spin.budget_ns() > 0),
+      gather_spin_(options.spin) {}
 
 std::optional<Command> ServingLoop::WaitForAdmission() {
   while (state_ != State::kExiting && !admission_) {
@@ -208,6 +211,7 @@ void ServingLoop::DropRemoved() {
 }
 
 bool ServingLoop::ServeTurn(loader::Model& model) {
+  if (gatherer_ != nullptr) return BatchTurn(model);
   const bool recent_only = active_calls == 0 && !recent_.empty() && last_ns_ - swept_ns_ < kSweepNs;
   return recent_only ? ServeRecent(model) : Sweep(model);
 }
@@ -290,7 +294,7 @@ bool ServingLoop::Wanted() const {
 }
 
 bool ServingLoop::Glimpse() {
-  if (state_ != State::kServing || active_calls > 0) return Wanted();
+  if (state_ != State::kServing || active_calls > 0 || gatherer_ != nullptr) return Wanted();
   if (commands_.pending()) return true;
   for (const size_t index : recent_) {
     if (channels_[index].server->HasWork() && !channels_[index].removal) return true;

@@ -13,7 +13,9 @@
 //    each stream one response; commands are looked at before each, and while a stream
 //    waits for its caller's item. All channels have theirs once in kSweepNs, and are
 //    looked at before it sleeps: one busy among many idle ones does not pay for them.
-// 4. The doorbell is drained only by a worker that serves.
+// 4. A batch of requests is gathered and answered within one turn; a command that comes
+//    meanwhile has it run at once.
+// 5. The doorbell is drained only by a worker that serves.
 #ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 #define BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 
@@ -28,6 +30,7 @@
 #include "ipc/pages.h"
 #include "ipc/spin_budget.h"
 #include "ipc/worker_sleep.h"
+#include "loader/batching_policy.h"
 #include "loader/model.h"
 #include "runtime/worker/channel_server.h"
 #include "runtime/worker/command_queue.h"
@@ -35,6 +38,8 @@
 #include "runtime/worker/serving_host.h"
 
 namespace baton::runtime {
+
+class BatchGatherer;
 
 // What the serving thread tells the supervisor.
 class ServingReplies {
@@ -58,6 +63,7 @@ class ServingLoop : public ServingHost {
   // All must outlive the loop.
   ServingLoop(const Options& options, ipc::WorkerPage& page, CommandQueue& commands,
               ServingReplies& replies);
+  ~ServingLoop() override;
 
   // Waits for `admit`, adding and removing channels meanwhile. nullopt when
   // told to exit instead.
@@ -71,6 +77,10 @@ class ServingLoop : public ServingHost {
   // serving thread runs on.
   void UseForCallThreads(const ThreadCpus& cpus) { call_cpus_ = cpus; }
 
+  // Has requests of all channels gathered into batches (DESIGN.md, "Batches"), where the
+  // policy is on. Before Run.
+  void UseBatching(const loader::BatchingPolicy& policy);
+
   // Serves until told to exit; holds until told to serve. Calls that are under way
   // then go on while it holds; when it exits streams end with ABORTED, and other
   // calls are waited for.
@@ -83,6 +93,7 @@ class ServingLoop : public ServingHost {
  private:
   // kStandby -> kServing <-> kHeld; any -> kExiting.
   enum class State { kStandby, kServing, kHeld, kExiting };
+  class Batches;
   struct Channel {
     std::unique_ptr<ChannelServer> server;
     bool begun = false;
@@ -112,6 +123,10 @@ class ServingLoop : public ServingHost {
   void ForgetRecent();
   void AddRecent(size_t index);
   bool StepCalls();
+  // As ServeTurn, with one batch.
+  bool BatchTurn(loader::Model& model);
+  // Waits for a request or a command, as a batch does: until `until_ns` at most.
+  void AwaitForBatch(int64_t until_ns);
   // Ends what can be ended; true when no call is under way any more.
   bool EndCalls();
   // Says `held` once no call is under way.
@@ -139,6 +154,9 @@ class ServingLoop : public ServingHost {
   ServingReplies& replies_;
   ipc::SpinBudget spin_;
   ipc::WorkerSleep sleep_;
+  const bool may_spin_;                      // whether this thread has a CPU to spin on
+  ipc::SpinBudget gather_spin_;              // of batches that wait for more
+  std::unique_ptr<BatchGatherer> gatherer_;  // nullptr: nothing is batched
 
   ChannelDevice device_;
   std::optional<ThreadCpus> call_cpus_;

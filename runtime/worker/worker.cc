@@ -205,6 +205,7 @@ class Worker {
     }
     if (absl::Status cpus = UseCpus(config->worker_cpus, "worker.cpus"); !cpus.ok()) return cpus;
     serving_cpu_ = config->worker_cpu;
+    loop_.UseBatching(config->batching);
     if (absl::Status cpu = CheckCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
     device_options_ = {.name = config->device,
                        .transport = config->device_transport,

@@ -27,6 +27,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -35,6 +36,7 @@
 #include "tests/kernels/heap_counter.h"
 #include "tests/runtime/front/fake_server.h"
 #include "tests/runtime/front/stream_calls.h"
+#include "tests/runtime/worker/batching_worker.h"
 
 namespace baton::test {
 namespace {
@@ -184,6 +186,43 @@ class StreamPath {
   int64_t next_ = 0;
   int64_t sent_ = 0;
   WorkerThread worker_;
+};
+
+// The same of a worker that puts the requests of four channels into one call.
+class GatheredPath {
+ public:
+  GatheredPath() {
+    const TensorSpec x{.name = "x", .dtype = DType::kFloat32, .shape = {16}};
+    for (size_t i = 0; i < kChannels; ++i) {
+      channels_.push_back(server_.Open({.max_spin = absl::Seconds(10)}));
+      bound_.push_back(*channels_[i].Bind(*channels_[i].Plan({&x, 1})));
+    }
+    worker_.emplace(server_, model_, loader::BatchingPolicy{.max_batch = 16 * kChannels});
+    thread_ = std::thread([this] {
+      for (;;) worker_->Turn();
+    });
+  }
+  bool Poll() {
+    for (size_t i = 0; i < kChannels; ++i) {
+      bound_[i].input<float>(0)[0] = 21;
+      if (!channels_[i].Submit(bound_[i]).ok()) return false;
+    }
+    for (size_t i = 0; i < kChannels; ++i) {
+      std::optional<Outcome> outcome;
+      while (!outcome) outcome = channels_[i].Poll();
+      if (!outcome->response.ok() || bound_[i].output<float>(size_t{0})[0] != 42) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr size_t kChannels = 4;
+  FakeServer server_;
+  FunctionModel model_{Double};
+  std::vector<Channel> channels_;
+  std::vector<BoundRequest> bound_;
+  std::optional<BatchingWorker> worker_;
+  std::thread thread_;
 };
 
 // The same with inputs and results in device memory.
@@ -354,6 +393,13 @@ TEST(HotPath, PolledRequestsCostNothing) {  // R13
 
 TEST(HotPath, BatchesOfBoundRequestsCostNothing) {  // R13
   const Report report = InChild(&HotPath::Batch);
+  EXPECT_EQ(report.total.allocations, 0u);
+  EXPECT_EQ(report.total.syscalls, 0u);
+  EXPECT_EQ(report.best.faults, 0u);
+}
+
+TEST(HotPath, RequestsThatAreGatheredCostNothing) {  // R13
+  const Report report = InChild(&GatheredPath::Poll);
   EXPECT_EQ(report.total.allocations, 0u);
   EXPECT_EQ(report.total.syscalls, 0u);
   EXPECT_EQ(report.best.faults, 0u);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ipc/spin_budget.h"
+#include "loader/batching_policy.h"
 #include "loader/model.h"
 #include "runtime/worker/command_queue.h"
 #include "runtime/worker/serving_loop.h"
@@ -27,13 +28,15 @@ class LoopThread : public runtime::ServingReplies {
  public:
   // `device`: asked on the loop's thread for the device that the model is on.
   LoopThread(FakeServer& server, loader::Model& model,
-             std::function<runtime::ChannelDevice()> device = nullptr)
+             std::function<runtime::ChannelDevice()> device = nullptr,
+             const loader::BatchingPolicy& batching = {})
       : server_(server) {
     commands_ = *runtime::CommandQueue::Create();
-    thread_ = std::thread([this, &model, device = std::move(device)] {
+    thread_ = std::thread([this, &model, device = std::move(device), batching] {
       runtime::ServingLoop loop(
           {.generation = 1, .doorbell_fd = server_.doorbell(), .spin = ipc::SpinBudget(0)},
           server_.worker_page(), *commands_, *this);
+      loop.UseBatching(batching);
       if (!loop.WaitForAdmission()) return;
       if (device) loop.UseDevice(device());
       loop.Run(model);

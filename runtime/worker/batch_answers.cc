@@ -1,0 +1,24 @@
+#include "runtime/worker/batch_answers.h"
+
+#include "ipc/crash_point.h"
+#include "runtime/worker/page_counter.h"
+
+namespace baton::runtime {
+
+void BatchAnswers::Publish(const RequestPlace& place, const Answer& answer, uint64_t service_ns,
+                           ipc::WorkerPage& page) {
+  BATON_CRASH_POINT("worker.answer_written");
+  completions_.Publish(
+      {.request_id = place.request_id, .text = place.response, .service_ns = service_ns}, answer);
+  BATON_CRASH_POINT("worker.completion_published");
+  wake_due_ = true;
+  Bump(answer.status.ok() ? page.completed : page.failed);
+}
+
+void BatchAnswers::WakeAfterFence() {
+  if (!wake_due_) return;
+  wake_due_ = false;
+  memory_.WakeFrontAfterFence();
+}
+
+}  // namespace baton::runtime

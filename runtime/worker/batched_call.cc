@@ -1,0 +1,161 @@
+#include "runtime/worker/batched_call.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <utility>
+
+#include "ipc/crash_point.h"
+#include "ipc/futex.h"
+#include "runtime/worker/guarded_call.h"
+#include "runtime/worker/page_counter.h"
+
+namespace baton::runtime {
+
+bool BatchedCall::Takes(uint32_t method, const KnownRequest& request) const {
+  if (request.rows == 0 || request.rows > max_rows_ - rows_) return false;
+  return members_.empty() || (method == method_ && LooksAlike(request));
+}
+
+bool BatchedCall::MayTake(const ipc::SubmissionEntry& entry, const KnownRequest* known) const {
+  if (empty()) return true;
+  if (entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer)) return false;
+  return entry.device_granules == 0 && (known == nullptr || Takes(entry.method, *known));
+}
+
+bool BatchedCall::LooksAlike(const KnownRequest& request) const {
+  if (request.inputs.size() != input_count_) return false;
+  for (size_t i = 0; i < input_count_; ++i) {
+    const Input& input = inputs_[i];
+    const TensorView& view = request.inputs[i];
+    if (view.dtype != input.dtype || view.shape.size() != input.rank) return false;
+    for (size_t dim = 1; dim < input.rank; ++dim) {
+      if (view.shape[dim] != input.shape[dim]) return false;
+    }
+  }
+  return true;
+}
+
+void BatchedCall::Learn(const KnownRequest& request) {
+  input_count_ = request.inputs.size();
+  if (inputs_.size() < input_count_) inputs_.resize(input_count_);
+  for (size_t i = 0; i < input_count_; ++i) {
+    Input& input = inputs_[i];
+    const TensorView& view = request.inputs[i];
+    input.dtype = view.dtype;
+    input.rank = static_cast<uint32_t>(view.shape.size());
+    std::copy(view.shape.begin(), view.shape.end(), input.shape.begin());
+    input.row_bytes = view.bytes.size() / request.rows;
+  }
+}
+
+void BatchedCall::Add(const Member& member, const KnownRequest& request, bool named) {
+  if (members_.empty()) {
+    method_ = member.method->index;
+    named_ = named;
+    Learn(request);
+  }
+  for (size_t i = 0; i < input_count_; ++i) {
+    inputs_[i].blocks.push_back({.data = request.inputs[i].bytes.data(), .rows = request.rows});
+  }
+  members_.push_back(member);
+  member_rows_.push_back(request.rows);
+  rows_ += request.rows;
+  const int64_t deadline_ns = member.place.deadline_ns;
+  if (deadline_ns != 0 && (earliest_deadline_ns_ == 0 || deadline_ns < earliest_deadline_ns_)) {
+    earliest_deadline_ns_ = deadline_ns;
+  }
+}
+
+void BatchedCall::ShowInputs() {
+  const Signature& signature = *members_.front().method->signature;
+  views_.resize(input_count_);
+  for (size_t i = 0; i < input_count_; ++i) {
+    Input& input = inputs_[i];
+    TensorView& view = views_[i];
+    view = TensorView{};
+    view.name = signature.inputs[i].name;
+    view.dtype = input.dtype;
+    if (input.dtype == DType::kInvalid) continue;  // left out by all of them
+    input.shape[0] = static_cast<int64_t>(rows_);
+    view.shape = std::span(input.shape).first(input.rank);
+    const uint64_t bytes = rows_ * input.row_bytes;
+    if (members_.size() == 1) {
+      view.bytes = {input.blocks.front().data, bytes};
+      continue;
+    }
+    const std::span<std::byte> staged = input.staging.Get(bytes, max_rows_ * input.row_bytes);
+    kernels::Pack(input.blocks, input.row_bytes, staged.data());
+    view.bytes = staged;
+  }
+}
+
+absl::Status BatchedCall::CallAlone(loader::Model& model) {
+  const Member& member = members_.front();
+  ResponseWriter& writer = *member.method->writer;
+  writer.Begin(member.place.response);
+  loader::CallContext keeps_nothing;
+  return CallModel(model, named_, *member.method, keeps_nothing, views_, writer);
+}
+
+absl::Status BatchedCall::CallForAll(loader::Model& model) {
+  const ServedMethod& method = *members_.front().method;
+  outputs_.Begin(*method.signature, rows_, max_rows_);
+  loader::CallContext keeps_nothing;
+  absl::Status said = CallModel(model, named_, method, keeps_nothing, views_, outputs_);
+  return said.ok() ? outputs_.Check() : said;
+}
+
+Answer BatchedCall::AnswerOf(const Member& member, uint64_t first_row, uint64_t rows,
+                             const absl::Status& said) const {
+  ResponseWriter& writer = *member.method->writer;
+  if (members_.size() == 1) return Conclude(said, writer, member.place.response.size(), 0);
+  if (!said.ok()) return Answer::Refusal(said);
+  writer.Begin(member.place.response);
+  absl::Status given = outputs_.Give(first_row, rows, writer);
+  return Conclude(std::move(given), writer, member.place.response.size(), 0);
+}
+
+void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& page,
+                      int64_t now_ns) {
+  BATON_CRASH_POINT("worker.batch_gathered");
+  host.running.Begin(this, now_ns, earliest_deadline_ns_, page);
+  int64_t called_ns = now_ns;
+  absl::Status said;
+  {
+    const std::unique_lock<std::mutex> turn = host.ModelTurn();
+    said = Guarded([&] {
+      ShowInputs();
+      called_ns = ipc::MonotonicNs();
+      return members_.size() == 1 ? CallAlone(model) : CallForAll(model);
+    });
+  }
+  const int64_t came_back_ns = ipc::MonotonicNs();
+  host.running.End(this, page);
+  BATON_CRASH_POINT("worker.batch_run");
+  const auto service_ns = static_cast<uint64_t>(std::max<int64_t>(came_back_ns - called_ns, 0));
+  uint64_t first_row = 0;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    const Member& member = members_[i];
+    const Answer answer = AnswerOf(member, first_row, member_rows_[i], said);
+    member.answers->Publish(member.place, answer, service_ns, page);
+    BATON_CRASH_POINT("worker.batch_answered");
+    first_row += member_rows_[i];
+  }
+  // SYNC: front_sleeps. One fence for all of them.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const Member& member : members_) member.answers->WakeAfterFence();
+  Bump(page.batches);
+  BumpBy(page.batch_rows, rows_);
+  Clear();
+}
+
+void BatchedCall::Clear() {
+  for (Input& input : inputs_) input.blocks.clear();
+  members_.clear();
+  member_rows_.clear();
+  rows_ = 0;
+  earliest_deadline_ns_ = 0;
+}
+
+}  // namespace baton::runtime

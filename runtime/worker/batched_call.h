@@ -1,0 +1,110 @@
+// One call of the model for requests of several callers.
+//
+// Thread safety: none; belongs to the serving thread.
+//
+// Life: empty -> gathering (Add) -> Run -> empty. Requests in it count as started:
+// their channels have published `taken`.
+//
+// Invariants
+// 1. All requests of a batch are of one method, and their inputs have the same
+//    dtypes and the same dimensions but for the first, which counts rows.
+// 2. Run gives each of them exactly one last completion, in the order in which they
+//    were added.
+// 3. No allocation once batches of as many rows, of the same method and shapes, have
+//    been run.
+#ifndef BATON_RUNTIME_WORKER_BATCHED_CALL_H_
+#define BATON_RUNTIME_WORKER_BATCHED_CALL_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "baton/tensor.h"
+#include "ipc/channel_layout.h"
+#include "ipc/pages.h"
+#include "kernels/pack.h"
+#include "loader/model.h"
+#include "runtime/worker/answer.h"
+#include "runtime/worker/batch_answers.h"
+#include "runtime/worker/batch_outputs.h"
+#include "runtime/worker/known_requests.h"
+#include "runtime/worker/served_call.h"
+#include "runtime/worker/served_methods.h"
+#include "runtime/worker/serving_host.h"
+#include "runtime/worker/staging_memory.h"
+
+namespace baton::runtime {
+
+class BatchedCall {
+ public:
+  explicit BatchedCall(uint32_t max_rows) : max_rows_(max_rows) {}
+
+  bool empty() const { return members_.empty(); }
+  bool full() const { return rows_ >= max_rows_; }
+  size_t requests() const { return members_.size(); }
+  uint64_t rows() const { return rows_; }
+  // Of the requests in it; 0: none has one.
+  int64_t earliest_deadline_ns() const { return earliest_deadline_ns_; }
+
+  // Whether a request of `method` that is described like this may be added: its
+  // rows can be counted, they fit, and it looks like those that are there.
+  bool Takes(uint32_t method, const KnownRequest& request) const;
+
+  // The same before a request is taken, by its entry and what is known of its description
+  // (nullptr: nothing, it is taken in any case). An empty one takes all.
+  bool MayTake(const ipc::SubmissionEntry& entry, const KnownRequest* known) const;
+
+  struct Member {
+    RequestPlace place;
+    ServedMethod* method = nullptr;   // its channel's
+    BatchAnswers* answers = nullptr;  // likewise
+  };
+  // `request` was shown the block of `member.place`, and Takes it. The channel
+  // outlives the next Run; `request` need not. `named` as ServedMethods::named.
+  void Add(const Member& member, const KnownRequest& request, bool named);
+
+  // Calls the model once, on the request's own memory where there is but one, and
+  // answers. An error of the model is everybody's. `now_ns` is CLOCK_MONOTONIC. Not
+  // while it is empty.
+  void Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& page, int64_t now_ns);
+
+ private:
+  struct Input {
+    DType dtype = DType::kInvalid;  // kInvalid: left out
+    uint32_t rank = 0;
+    std::array<int64_t, kMaxRank> shape{};  // the first of its dimensions means nothing
+    uint64_t row_bytes = 0;
+    std::vector<kernels::RowBlock> blocks = {};  // by request
+    StagingMemory staging = {};
+  };
+
+  void Learn(const KnownRequest& request);
+  bool LooksAlike(const KnownRequest& request) const;
+  // The inputs as the model is to see them; packs them where there are several requests.
+  void ShowInputs();
+  absl::Status CallAlone(loader::Model& model);
+  absl::Status CallForAll(loader::Model& model);
+  Answer AnswerOf(const Member& member, uint64_t first_row, uint64_t rows,
+                  const absl::Status& said) const;
+  void Clear();
+
+  const uint32_t max_rows_;
+  uint32_t method_ = 0;
+  bool named_ = false;
+  uint64_t rows_ = 0;
+  int64_t earliest_deadline_ns_ = 0;
+  std::vector<Member> members_;
+  std::vector<uint64_t> member_rows_;
+  size_t input_count_ = 0;
+  std::vector<Input> inputs_;  // the first input_count_ are of this batch
+  std::vector<TensorView> views_;
+  BatchOutputs outputs_;
+};
+
+}  // namespace baton::runtime
+
+#endif  // BATON_RUNTIME_WORKER_BATCHED_CALL_H_
