@@ -319,4 +319,6 @@ struct ServerStatus {
   retryInNs @29 :UInt64;             # until the next worker is tried; 0: none is waited for
   modelWatch @30 :Bool;              # code and weights are watched
   helperPid @31 :Int32;              # of the confirmation helper; 0: there is none now
+  batches @32 :UInt64;               # calls of the model for requests that were gathered
+  batchRows @33 :UInt64;             # that they had together
 }

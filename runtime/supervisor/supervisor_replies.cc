@@ -93,6 +93,8 @@ void SupervisorCore::FillStatus(schema::ServerStatus::Builder to) {
   // Relaxed: counters.
   to.setRequestsTaken(pages_.worker().taken.load(std::memory_order_relaxed));
   to.setRequestsCompleted(pages_.worker().completed.load(std::memory_order_relaxed));
+  to.setBatches(pages_.worker().batches.load(std::memory_order_relaxed));
+  to.setBatchRows(pages_.worker().batch_rows.load(std::memory_order_relaxed));
   to.setDeviceBytes(ledger_.BytesInUse());
   to.setDeviceCapacityBytes(DeviceCapacityBytes());
   to.setExpectedGapNs(static_cast<uint64_t>(expected_gap_ns_));

@@ -56,6 +56,12 @@ std::string Gaps(schema::ServerStatus::Reader status) {
                       GapText(status.getLastGapNs()), ", ", status.getGapsMeasured(), " measured");
 }
 
+std::string Batches(schema::ServerStatus::Reader status) {
+  const uint64_t tenths = status.getBatchRows() * 10 / status.getBatches();
+  return absl::StrCat(status.getBatches(), ", of ", tenths / 10, ".", tenths % 10,
+                      " rows on average");
+}
+
 std::string Failures(schema::ServerStatus::Reader status) {
   std::string text = absl::StrCat(status.getFailuresInARow(), " in a row");
   if (status.getRetryInNs() > 0) {
@@ -99,6 +105,7 @@ void PrintOne(schema::ServerStatus::Reader status) {
   row("failures", Failures(status));
   row("requests", absl::StrCat(status.getRequestsCompleted(), " completed of ",
                                status.getRequestsTaken(), " taken"));
+  if (status.getBatches() > 0) row("batches", Batches(status));
   row("fronts", absl::StrCat(status.getFronts(), ", channels ", status.getChannels()));
   row("uptime", Uptime(status.getUptimeNs()));
 }

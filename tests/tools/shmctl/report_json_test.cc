@@ -44,7 +44,7 @@ TEST(ReportJsonTest, NoKeyIsEverMissing) {
             R"("deviceCapacityBytes":"0","expectedGapNs":"0","uptimeNs":"0","lastVerdict":"",)"
             R"("secretsReload":false,"strategy":"","lastGapNs":"0","gapsMeasured":"0",)"
             R"("unconfirmedPolicy":"","failuresInARow":"0","retryInNs":"0",)"
-            R"("modelWatch":false,"helperPid":0}]})");
+            R"("modelWatch":false,"helperPid":0,"batches":"0","batchRows":"0"}]})");
   capnp::MallocMessageBuilder bench;
   EXPECT_EQ(ReportJson(bench.initRoot<schema::BenchReport>()),
             R"({"server":"","seconds":0,"concurrency":0,"requests":"0","succeeded":"0",)"

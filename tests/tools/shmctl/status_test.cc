@@ -41,7 +41,8 @@ TEST_F(StatusTest, KeysAreStable) {
                                                     "strategy",       "lastGapNs",
                                                     "gapsMeasured",   "unconfirmedPolicy",
                                                     "failuresInARow", "retryInNs",
-                                                    "modelWatch",     "helperPid"}));
+                                                    "modelWatch",     "helperPid",
+                                                    "batches",        "batchRows"}));
   const JsonReader list(Run({"ls", "--json"}).out);
   ASSERT_EQ(list["servers"].size(), 1u);
   EXPECT_EQ(list["servers"][0].Keys(),
