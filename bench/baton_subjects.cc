@@ -19,8 +19,8 @@ ChannelOptions Polled(uint64_t request_arena_bytes = kSmallArenaBytes) {
   options.response_arena_bytes = kSmallArenaBytes;
   // Payloads of any size, whatever the size of /dev/shm.
   options.backing = ChannelOptions::Backing::kMemfd;
-  // Both CPUs are this program's: never sleep.
-  options.max_spin = absl::Milliseconds(100);
+  // This thread owns its CPU.
+  options.busy_poll = true;
   return options;
 }
 
@@ -51,9 +51,13 @@ class Caller {
     if (produced()) WritePayload(request->input_bytes(0), ++seed_);
     const absl::StatusOr<Response> response = channel_.Call(*std::move(request));
     if (!response.ok()) return response.status();
-    const uint64_t sum = response->output<uint64_t>(0)[0];
-    if (sum == (produced() ? ExpectedSum(bytes_, seed_) : 0)) return absl::OkStatus();
-    return absl::DataLossError("what was read is not what was written");
+    return CheckSum(response->output<uint64_t>(0)[0]);
+  }
+  absl::StatusOr<BoundRequest> Bind() { return channel_.Bind(plan_); }
+  absl::Status RoundTrip(BoundRequest& bound) {
+    if (produced()) WritePayload(bound.input_bytes(0), ++seed_);
+    if (absl::Status status = channel_.Call(bound); !status.ok()) return status;
+    return CheckSum(bound.output<uint64_t>(0)[0]);
   }
   absl::Status Submit() {
     absl::StatusOr<Request> request = channel_.Loan(plan_);
@@ -72,6 +76,10 @@ class Caller {
   Caller(Channel channel, RequestPlan plan, uint64_t bytes, PayloadMode mode)
       : channel_(std::move(channel)), plan_(plan), bytes_(bytes), mode_(mode) {}
   bool produced() const { return mode_ == PayloadMode::kProduced; }
+  absl::Status CheckSum(uint64_t sum) const {
+    if (sum == (produced() ? ExpectedSum(bytes_, seed_) : 0)) return absl::OkStatus();
+    return absl::DataLossError("what was read is not what was written");
+  }
 
   Channel channel_;
   RequestPlan plan_;
@@ -89,6 +97,18 @@ class RoundTrip final : public TimedSubject {
 
  private:
   Caller caller_;
+};
+
+class Bound final : public TimedSubject {
+ public:
+  Bound(Caller caller, BoundRequest bound) : caller_(std::move(caller)), bound_(std::move(bound)) {}
+
+ protected:
+  absl::Status Once() override { return caller_.RoundTrip(bound_); }
+
+ private:
+  Caller caller_;
+  BoundRequest bound_;
 };
 
 class RoundTripSleeping final : public TimedSubject {
@@ -194,8 +214,19 @@ absl::StatusOr<std::unique_ptr<Subject>> MakeRoundTrip(NullServer& server, uint6
   return std::make_unique<RoundTrip>(*std::move(caller));
 }
 
+absl::StatusOr<std::unique_ptr<Subject>> MakeBound(NullServer& server, uint64_t bytes,
+                                                   PayloadMode mode) {
+  absl::StatusOr<Caller> caller =
+      Caller::Open(server.front(), Polled(bytes + kSmallArenaBytes), bytes, mode);
+  if (!caller.ok()) return caller.status();
+  absl::StatusOr<BoundRequest> bound = caller->Bind();
+  if (!bound.ok()) return bound.status();
+  return std::make_unique<Bound>(*std::move(caller), *std::move(bound));
+}
+
 absl::StatusOr<std::unique_ptr<Subject>> MakeRoundTripSleeping(NullServer& server) {
   ChannelOptions options = Polled();
+  options.busy_poll = false;
   options.max_spin = absl::ZeroDuration();
   absl::StatusOr<Caller> caller =
       Caller::Open(server.front(), options, kSmallBytes, PayloadMode::kInPlace);
@@ -203,12 +234,12 @@ absl::StatusOr<std::unique_ptr<Subject>> MakeRoundTripSleeping(NullServer& serve
   return std::make_unique<RoundTripSleeping>(*std::move(caller), server.worker_pid());
 }
 
-absl::StatusOr<std::unique_ptr<Subject>> MakePipelined(NullServer& server, int channels,
+absl::StatusOr<std::unique_ptr<Subject>> MakePipelined(Front& front, int channels,
                                                        int in_flight_on_each) {
   std::vector<Caller> callers;
   for (int i = 0; i < channels; ++i) {
     absl::StatusOr<Caller> caller =
-        Caller::Open(server.front(), Polled(), kSmallBytes, PayloadMode::kInPlace);
+        Caller::Open(front, Polled(), kSmallBytes, PayloadMode::kInPlace);
     if (!caller.ok()) return caller.status();
     callers.push_back(*std::move(caller));
   }

@@ -1,7 +1,8 @@
 // Baton itself, as it is measured: a front in this process and the latency
 // model (latency_model.cc) in a worker that runs on another CPU.
 //
-// Every function starts what it measures; the server has to outlive it.
+// Every function starts what it measures; the server, or the front, has to
+// outlive it.
 #ifndef BATON_BENCH_BATON_SUBJECTS_H_
 #define BATON_BENCH_BATON_SUBJECTS_H_
 
@@ -10,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "baton/front.h"
 #include "bench/null_server.h"
 #include "bench/payload.h"
 #include "bench/subject.h"
@@ -17,10 +19,14 @@
 namespace baton::bench {
 
 // Loan, (write,) describe, submit, take, (read,) answer, read the answer,
-// release: one at a time. Front and worker spin for as long as they have learned
-// that it pays.
+// release: one at a time. The front never sleeps (ChannelOptions::busy_poll); the
+// worker spins for as long as it has learned that it pays.
 absl::StatusOr<std::unique_ptr<Subject>> MakeRoundTrip(NullServer& server, uint64_t bytes,
                                                        PayloadMode mode);
+
+// The same of a bound request: (write,) submit, take, (read,) answer, read the answer.
+absl::StatusOr<std::unique_ptr<Subject>> MakeBound(NullServer& server, uint64_t bytes,
+                                                   PayloadMode mode);
 
 // The same with 64 bytes, where the worker sleeps when it comes and the front
 // sleeps until the answer.
@@ -28,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Subject>> MakeRoundTripSleeping(NullServer& serve
 
 // As many requests of 64 bytes in flight on each of `channels` channels, all of
 // one thread. Latencies are from Submit to the Poll that gives the answer.
-absl::StatusOr<std::unique_ptr<Subject>> MakePipelined(NullServer& server, int channels,
+absl::StatusOr<std::unique_ptr<Subject>> MakePipelined(Front& front, int channels,
                                                        int in_flight_on_each);
 
 // Round trips of 64 bytes on one channel while `idle` others are open.

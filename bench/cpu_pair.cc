@@ -1,6 +1,5 @@
 #include "bench/cpu_pair.h"
 
-#include <sched.h>
 #include <sys/utsname.h>
 
 #include <fstream>
@@ -36,6 +35,29 @@ CpuPair ChooseCpus() {
   }
   return pair;
 }
+
+std::vector<int> FrontCpus(const CpuPair& pair) {
+  std::vector<int> cpus{pair.front};
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &allowed) && cpu != pair.front && cpu != pair.peer) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+Unpinned::Unpinned() {
+  CPU_ZERO(&pinned_);
+  ::sched_getaffinity(0, sizeof(pinned_), &pinned_);
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
+  // The kernel takes those away that this process may not use.
+  ::sched_setaffinity(0, sizeof(all), &all);
+}
+
+Unpinned::~Unpinned() { ::sched_setaffinity(0, sizeof(pinned_), &pinned_); }
 
 std::string MachineName() {
   std::string name = "unknown processor";

@@ -2,7 +2,10 @@
 #ifndef BATON_BENCH_CPU_PAIR_H_
 #define BATON_BENCH_CPU_PAIR_H_
 
+#include <sched.h>
+
 #include <string>
+#include <vector>
 
 namespace baton::bench {
 
@@ -14,6 +17,23 @@ struct CpuPair {
 // Two CPUs that this process may run on: of different cores where there are
 // such, else two threads of one core.
 CpuPair ChooseCpus();
+
+// All others than `pair.peer` that this process may run on, `pair.front` first:
+// that one alone where there are no more.
+std::vector<int> FrontCpus(const CpuPair& pair);
+
+// While it lives the calling thread may run on all CPUs again: for what is made
+// on a pinned thread, and would learn from it that there is but one.
+class Unpinned {
+ public:
+  Unpinned();
+  ~Unpinned();
+  Unpinned(const Unpinned&) = delete;
+  Unpinned& operator=(const Unpinned&) = delete;
+
+ private:
+  cpu_set_t pinned_;
+};
 
 // The processor's model and the kernel, as /proc and uname have them.
 std::string MachineName();

@@ -11,11 +11,11 @@
 
 namespace baton::bench {
 
-// Sleeps, with a channel open, and looks what that took: the figures
+// Sleeps, with `channels` open, and looks what that took: the figures
 // `server_cpu_share` (supervisor, worker and the processes that help them) and
 // `front_cpu_share` (this process), of one CPU. As the scheduler counts it, in
 // nanoseconds. UNIMPLEMENTED where it does not (/proc/PID/task/TID/schedstat).
-absl::StatusOr<std::unique_ptr<Subject>> MakeIdleCpu(NullServer& server);
+absl::StatusOr<std::unique_ptr<Subject>> MakeIdleCpu(NullServer& server, int channels);
 
 }  // namespace baton::bench
 

@@ -2,26 +2,32 @@
 // processes: measured by one program, in one run, in turns.
 //
 //   PingPongFloor              a bare cache-line ping-pong: the floor, measured with every group
-//   RoundTrip/<bytes>/<mode>   Baton: loan, submit, take, answer, read, release; both sides spin
-//                              for as long as they have learned that it pays
+//   RoundTrip/<bytes>/<mode>   Baton: loan, submit, take, answer, read, release; the front never
+//                              sleeps, the worker spins for as long as it has learned that it pays
+//   Bound/<bytes>/<mode>       the same of a bound request: submit, take, answer, read
 //   WriteRead/<bytes>/produced the payload written and read in bare shared memory, no runtime
 //   <Peer>/<bytes>/<mode>      BoostMessageQueue, BoostMessageQueueBlocking, Iceoryx, GrpcUds,
 //                              UnixSocket, ZeroMq (bench/peers); the answer is 8 bytes everywhere
 //   FutexWake                  two processes that sleep wake each other: two bare futex wakes
 //   RoundTripSleeping          the same by Baton, front and worker asleep
-//   SpscRing, Pipelined/32     a bare ring of 64-byte entries; 32 requests in flight on one channel
-//   Channels/<n>               8 requests in flight on each of n channels, one worker, one thread
+//   WakeLatency/<spin_us>      how late a front notices an answer after 100 us, with that spin
+//   budget SpscRing, Pipelined/32     a bare ring of 64-byte entries; 32 requests in flight on one
+//   channel Channels/<n>               8 requests in flight on each of n channels, one worker, one
+//   thread Fronts/<n>                 the same on 64 channels in all, of n processes; no latencies
 //   BusyAmongIdle/<n>          round trips on one channel while n others are open
-//   IdleCpu                    what a server and a front take that do nothing, of one CPU
+//   IdleCpu/<n>                what a server and a front with n channels take that do nothing
 //
 // Modes: `in_place` the payload lies already where the sender has it and nobody reads it;
 // `produced` every byte is written by the sender and read by the receiver, once.
 //
 // Counters: p50_ns, p90_ns, p99_ns, p999_ns, p9999_ns, max_ns, samples; requests_per_s where that
-// is the point; x_<other>: this row's median against that of another row of the same group
-// (x_spsc_ring: how many times as many entries the ring takes in a second as Baton requests).
-// Groups: one payload and mode; wakes; pipelines; channels; busy among idle. Figures of two groups
-// were taken at different times, those of two runs even more so: compare the ratios.
+// is the point; cpu_share, server_cpu_share, front_cpu_share, of one CPU; x_<other>: this row's
+// median against that of another row of the same group (x_spsc_ring: how many times as many entries
+// the ring takes in a second as Baton requests; x_channels1, x_fronts1: this row's requests in a
+// second against those of one channel, one front).
+// Groups: one payload and mode; wakes; wake latencies; pipelines; channels; fronts; busy among
+// idle; idle. Figures of two groups were taken at different times, those of two runs even more so:
+// compare the ratios.
 //
 // Options, beside Google Benchmark's (--benchmark_filter picks rows, and only those are run):
 //   --seconds_per_row=2   --slices=10   --histograms=FILE (see histogram_file.h)

@@ -9,11 +9,13 @@
 #include "absl/strings/str_cat.h"
 
 #include "bench/baton_subjects.h"
+#include "bench/front_processes.h"
 #include "bench/idle_cpu.h"
 #include "bench/peers/futex_wake.h"
 #include "bench/peers/peer_kinds.h"
 #include "bench/peers/spsc_ring.h"
 #include "bench/ping_pong.h"
+#include "bench/wake_latency.h"
 
 namespace baton::bench {
 namespace {
@@ -24,6 +26,9 @@ constexpr uint64_t kPayloads[] = {64, 4 << 10, 256 << 10, 4 << 20, 64 << 20};
 constexpr int kInFlight = 32;
 constexpr int kInFlightOnEach = 8;
 constexpr int kIdleChannels = 64;
+constexpr int kMostChannels = 64;
+constexpr int kMostFronts = 8;
+constexpr int kSpinBudgetsUs[] = {0, 25, 50, 75, 100, 150, 200};
 constexpr char kWriteRead[] = "WriteRead";
 
 class PingPongSubject final : public TimedSubject {
@@ -95,7 +100,8 @@ class EachSlice final : public Subject {
 
 class Catalog {
  public:
-  Catalog(const CpuPair& cpus, NullServer* const& server) : cpu_(cpus.peer), server_(server) {}
+  Catalog(const CpuPair& cpus, NullServer* const& server)
+      : cpu_(cpus.peer), front_cpus_(FrontCpus(cpus)), server_(server) {}
 
   RowCatalog Build() {
     // First: libraries of some peers leave threads behind in this process, which are no front's.
@@ -104,8 +110,10 @@ class Catalog {
       for (const uint64_t bytes : kPayloads) AddPayload({.bytes = bytes, .mode = mode});
     }
     AddWakes();
+    AddWakeLatencies();
     AddPipelines();
     AddChannels();
+    AddFronts();
     AddBusyAmongIdle();
     return std::move(catalog_);
   }
@@ -130,6 +138,10 @@ class Catalog {
          .make = [server = &server_,
                   setup] { return MakeRoundTrip(**server, setup.bytes, setup.mode); },
          .comparisons = comparisons}};
+    group.push_back({.name = "Bound" + suffix,
+                     .make = [server = &server_,
+                              setup] { return MakeBound(**server, setup.bytes, setup.mode); },
+                     .comparisons = comparisons});
     comparisons.push_back({.counter = "x_baton", .with = round_trip});
     for (const PeerKind& kind : PeerKinds()) {
       // In place there is nothing to write or to read: that is the floor.
@@ -157,9 +169,14 @@ class Catalog {
   }
 
   void AddIdleCpu() {
-    catalog_.groups.push_back({Floor(), {.name = "IdleCpu", .make = [server = &server_] {
-                                           return MakeIdleCpu(**server);
-                                         }}});
+    std::vector<Row> group{Floor()};
+    for (const int channels : {1, kIdleChannels}) {
+      group.push_back({.name = absl::StrCat("IdleCpu/", channels),
+                       .make = EachSliceOf([server = &server_, channels] {
+                         return MakeIdleCpu(**server, channels);
+                       })});
+    }
+    catalog_.groups.push_back(std::move(group));
   }
 
   void AddWakes() {
@@ -173,6 +190,18 @@ class Catalog {
           .comparisons = {AgainstFloor(), {.counter = "x_futex_wake", .with = "FutexWake"}}}});
   }
 
+  void AddWakeLatencies() {
+    std::vector<Row> group{Floor()};
+    for (const int spin_us : kSpinBudgetsUs) {
+      group.push_back(
+          {.name = absl::StrCat("WakeLatency/", spin_us),
+           .make = [server = &server_,
+                    spin_us] { return MakeWakeLatency(**server, absl::Microseconds(spin_us)); },
+           .comparisons = {AgainstFloor()}});
+    }
+    catalog_.groups.push_back(std::move(group));
+  }
+
   void AddPipelines() {
     catalog_.groups.push_back(
         {Floor(),
@@ -181,7 +210,7 @@ class Catalog {
           .comparisons = {AgainstFloor()},
           .shows_rate = true},
          {.name = absl::StrCat("Pipelined/", kInFlight),
-          .make = [server = &server_] { return MakePipelined(**server, 1, kInFlight); },
+          .make = [server = &server_] { return MakePipelined((*server)->front(), 1, kInFlight); },
           .comparisons =
               {AgainstFloor(),
                {.counter = "x_spsc_ring", .with = "SpscRing", .of = Comparison::Of::kRate}},
@@ -190,12 +219,34 @@ class Catalog {
 
   void AddChannels() {
     std::vector<Row> group{Floor()};
-    for (int channels = 1; channels <= 64; channels *= 2) {
+    for (int channels = 1; channels <= kMostChannels; channels *= 2) {
       group.push_back({.name = absl::StrCat("Channels/", channels),
                        .make = EachSliceOf([server = &server_, channels] {
-                         return MakePipelined(**server, channels, kInFlightOnEach);
+                         return MakePipelined((*server)->front(), channels, kInFlightOnEach);
                        }),
-                       .comparisons = {AgainstFloor()},
+                       .comparisons = {AgainstFloor(),
+                                       {.counter = "x_channels1",
+                                        .with = "Channels/1",
+                                        .of = Comparison::Of::kOwnRate}},
+                       .shows_rate = true});
+    }
+    catalog_.groups.push_back(std::move(group));
+  }
+
+  void AddFronts() {
+    std::vector<Row> group{Floor()};
+    for (int fronts = 1; fronts <= kMostFronts; fronts *= 2) {
+      const FrontProcessesSetup setup{.fronts = fronts,
+                                      .channels_of_each = kMostChannels / fronts,
+                                      .in_flight_on_each = kInFlightOnEach,
+                                      .cpus = front_cpus_};
+      group.push_back({.name = absl::StrCat("Fronts/", fronts),
+                       .make = EachSliceOf([server = &server_, setup] {
+                         return MakeFrontProcesses((*server)->front(), setup);
+                       }),
+                       .comparisons = {{.counter = "x_fronts1",
+                                        .with = "Fronts/1",
+                                        .of = Comparison::Of::kOwnRate}},
                        .shows_rate = true});
     }
     catalog_.groups.push_back(std::move(group));
@@ -218,6 +269,7 @@ class Catalog {
   }
 
   const int cpu_;
+  const std::vector<int> front_cpus_;
   NullServer* const& server_;
   RowCatalog catalog_;
 };

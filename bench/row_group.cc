@@ -26,6 +26,7 @@ absl::Status RunSlice(Subject& subject, double seconds, Measured& measured) {
 
 double Compare(const RowResult& one, const RowResult& with, Comparison::Of of) {
   if (of == Comparison::Of::kRate) return with.PerSecond() / one.PerSecond();
+  if (of == Comparison::Of::kOwnRate) return one.PerSecond() / with.PerSecond();
   return static_cast<double>(one.measured.latency.PercentileNs(0.5)) /
          static_cast<double>(with.measured.latency.PercentileNs(0.5));
 }

@@ -17,11 +17,13 @@
 
 namespace baton::bench {
 
-// A counter of a row that says how it stands against another row of its group:
-// how many times as long its median takes, or how many times as many
-// operations the other one does in a second.
+// A counter of a row that says how it stands against another row of its group.
 struct Comparison {
-  enum class Of { kMedian, kRate };
+  enum class Of {
+    kMedian,   // how many times as long its median takes
+    kRate,     // how many times as many operations the other one does in a second
+    kOwnRate,  // how many times as many operations this one does in a second
+  };
   std::string counter;
   std::string with;  // a row's name
   Of of = Of::kMedian;

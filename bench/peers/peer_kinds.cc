@@ -1,5 +1,6 @@
 #include "bench/peers/peer_kinds.h"
 
+#include "bench/front_processes.h"
 #include "bench/peers/bare_memory.h"
 #include "bench/peers/boost_queue.h"
 #include "bench/peers/futex_wake.h"
@@ -30,7 +31,7 @@ const std::vector<PeerKind>& PeerKinds() {
 #ifdef BATON_BENCH_ZEROMQ
                                 ZeroMqKind(),
 #endif
-                                FutexWakeKind(),  SpscRingKind()};
+                                FutexWakeKind(),  SpscRingKind(),   FrontProcessKind()};
   return *kinds;
 }
 

@@ -118,21 +118,46 @@ TEST_F(LatencyBenchTest, ShowsEveryRowWithAllItsCounters) {
     }
     if (absl::StartsWith(name, "Channels/")) {
       EXPECT_GT(row["requests_per_s"].Number(), 0);
+      EXPECT_GT(row["x_channels1"].Number(), 0);
     }
-    if (name == "IdleCpu") {
+    if (absl::StartsWith(name, "WakeLatency/")) {
+      EXPECT_GT(row["cpu_share"].Number(), 0);
+    }
+    if (absl::StartsWith(name, "IdleCpu/")) {
       EXPECT_TRUE(row.Keys().contains("server_cpu_share"));
+      samples[name] = 0;
+    } else if (absl::StartsWith(name, "Fronts/")) {
+      EXPECT_GT(row["requests_per_s"].Number(), 0);
+      EXPECT_GT(row["x_fronts1"].Number(), 0);
       samples[name] = 0;
     } else {
       ExpectLatencies(row, name);
       samples[name] = row["samples"].Number();
     }
   }
-  for (const char* name :
-       {"PingPongFloor", "RoundTrip/64/in_place", "RoundTrip/262144/produced",
-        "WriteRead/4096/produced", "BoostMessageQueue/64/in_place",
-        "BoostMessageQueueBlocking/64/produced", "UnixSocket/262144/in_place", "FutexWake",
-        "RoundTripSleeping", "SpscRing", "Pipelined/32", "Channels/1", "Channels/64",
-        "BusyAmongIdle/0", "BusyAmongIdle/64", "IdleCpu"}) {
+  for (const char* name : {"PingPongFloor",
+                           "RoundTrip/64/in_place",
+                           "RoundTrip/262144/produced",
+                           "Bound/64/in_place",
+                           "Bound/262144/produced",
+                           "WakeLatency/0",
+                           "WakeLatency/200",
+                           "Fronts/1",
+                           "Fronts/8",
+                           "WriteRead/4096/produced",
+                           "BoostMessageQueue/64/in_place",
+                           "BoostMessageQueueBlocking/64/produced",
+                           "UnixSocket/262144/in_place",
+                           "FutexWake",
+                           "RoundTripSleeping",
+                           "SpscRing",
+                           "Pipelined/32",
+                           "Channels/1",
+                           "Channels/64",
+                           "BusyAmongIdle/0",
+                           "BusyAmongIdle/64",
+                           "IdleCpu/1",
+                           "IdleCpu/64"}) {
     EXPECT_TRUE(samples.contains(name)) << name;
   }
   EXPECT_FALSE(samples.contains("RoundTrip/4194304/in_place")) << "it was not asked for";

@@ -62,14 +62,16 @@ TEST_F(RowGroupTest, RowsTakeTurns) {
 }
 
 TEST_F(RowGroupTest, ARowIsComparedWithOneThatWasNotAskedFor) {
-  const auto results =
-      MeasureGroup({MakeRow("floor", 10),
-                    MakeRow("a", 40,
-                            {{.counter = "x_floor", .with = "floor"},
-                             {.counter = "x_rate", .with = "floor", .of = Comparison::Of::kRate}})},
-                   {"a"}, options_);
+  const auto results = MeasureGroup(
+      {MakeRow("floor", 10),
+       MakeRow("a", 40,
+               {{.counter = "x_floor", .with = "floor"},
+                {.counter = "x_rate", .with = "floor", .of = Comparison::Of::kRate},
+                {.counter = "x_own", .with = "floor", .of = Comparison::Of::kOwnRate}})},
+      {"a"}, options_);
   EXPECT_EQ(results.at("a").comparisons.at("x_floor"), 4);
   EXPECT_NEAR(results.at("a").comparisons.at("x_rate"), 4, 0.01);
+  EXPECT_NEAR(results.at("a").comparisons.at("x_own"), 0.25, 0.01);
   EXPECT_NEAR(results.at("a").PerSecond(), 10 / 40e-6, 0.01 * 10 / 40e-6);
 }
 
