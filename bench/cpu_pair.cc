@@ -1,8 +1,7 @@
 #include "bench/cpu_pair.h"
 
-#include <sys/utsname.h>
-
 #include <fstream>
+#include <string>
 
 namespace baton::bench {
 namespace {
@@ -58,20 +57,5 @@ Unpinned::Unpinned() {
 }
 
 Unpinned::~Unpinned() { ::sched_setaffinity(0, sizeof(pinned_), &pinned_); }
-
-std::string MachineName() {
-  std::string name = "unknown processor";
-  std::ifstream cpus("/proc/cpuinfo");
-  for (std::string line; std::getline(cpus, line);) {
-    if (!line.starts_with("model name")) continue;
-    if (const size_t colon = line.find(": "); colon != std::string::npos) {
-      name = line.substr(colon + 2);
-    }
-    break;
-  }
-  utsname kernel{};
-  if (::uname(&kernel) == 0) name += std::string(", ") + kernel.sysname + " " + kernel.release;
-  return name;
-}
 
 }  // namespace baton::bench

@@ -1,10 +1,9 @@
-// The two CPUs that a benchmark of two processes runs on, and the machine's name.
+// The two CPUs that a benchmark of two processes runs on.
 #ifndef BATON_BENCH_CPU_PAIR_H_
 #define BATON_BENCH_CPU_PAIR_H_
 
 #include <sched.h>
 
-#include <string>
 #include <vector>
 
 namespace baton::bench {
@@ -34,9 +33,6 @@ class Unpinned {
  private:
   cpu_set_t pinned_;
 };
-
-// The processor's model and the kernel, as /proc and uname have them.
-std::string MachineName();
 
 }  // namespace baton::bench
 

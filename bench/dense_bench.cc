@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/machine_name.h"
 #include "kernels/dense.h"
 #include "kernels/openblas/open_blas.h"
 
@@ -63,6 +64,7 @@ void Register(const std::string& name, const OpenBlas* open_blas) {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
+  benchmark::AddCustomContext("machine", baton::bench::MachineName());
   const auto open_blas = baton::kernels::OpenBlas::LoadFrom(BATON_OPENBLAS_FILE);
   baton::bench::Register("reference", nullptr);
   if (open_blas.ok()) baton::bench::Register("openblas", open_blas->get());

@@ -51,6 +51,7 @@
 
 #include "bench/histogram_file.h"
 #include "bench/latency_rows.h"
+#include "bench/machine_name.h"
 #include "bench/peers/peer_end.h"
 #include "bench/peers/peer_kinds.h"
 #include "bench/ping_pong.h"
@@ -128,7 +129,10 @@ class LatencyRun {
     }
   }
   void Describe() {
+    double load = 0;
+    static_cast<void>(::getloadavg(&load, 1));
     context_ = {{"machine", MachineName()},
+                {"load", absl::StrCat(load)},
                 {"front_cpu", absl::StrCat(cpus_.front)},
                 {"peer_cpu", absl::StrCat(cpus_.peer)},
                 {"seconds_per_row", absl::StrCat(options_.run.seconds_per_row)},

@@ -22,6 +22,7 @@
 
 #include "baton/front.h"
 #include "bench/experiment.h"
+#include "bench/machine_name.h"
 #include "bench/null_server.h"
 #include "bench/ping_pong.h"
 #include "bench/plain_names.h"
@@ -139,6 +140,7 @@ int Fail(const absl::Status& status) {
 
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
+  benchmark::AddCustomContext("machine", MachineName());
   if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) {
     std::fprintf(stderr, "python_model_bench needs two CPUs\n");
     return 1;

@@ -36,6 +36,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "bench/device_observer.h"
+#include "bench/machine_name.h"
 #include "bench/plain_names.h"
 #include "bench/weights_server.h"
 #include "ipc/futex.h"
@@ -166,6 +167,7 @@ std::string Measure(const Row& row, benchmark::State& state) {
 
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
+  benchmark::AddCustomContext("machine", MachineName());
   bool failed = false;
   for (const Row& row : kRows) {
     benchmark::RegisterBenchmark(absl::StrCat("Reload/", row.bytes).c_str(),

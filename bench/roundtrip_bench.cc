@@ -32,6 +32,7 @@
 
 #include "baton/front.h"
 #include "bench/experiment.h"
+#include "bench/machine_name.h"
 #include "bench/null_server.h"
 #include "bench/ping_pong.h"
 #include "bench/plain_names.h"
@@ -198,6 +199,7 @@ absl::Status AddDeviceRoundTrip(Experiment& experiment, Front& front) {
 
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
+  benchmark::AddCustomContext("machine", MachineName());
   if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) {
     std::fprintf(stderr, "roundtrip_bench needs two CPUs\n");
     return 1;
