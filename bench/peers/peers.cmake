@@ -1,5 +1,6 @@
 # The peers of latency_bench whose Debian packages are here: BATON_BENCH_PEER_SOURCES, _LIBRARIES and
 # _DEFINITIONS. The others are left out, and a line says so.
+option(BATON_BENCH_PEERS "latency_bench compares Baton with the peers whose packages are installed" ON)
 set(BATON_BENCH_PEER_SOURCES)
 foreach(peer bare_memory boost_queue futex_wake peer peer_end peer_kinds spsc_ring unix_socket)
   list(APPEND BATON_BENCH_PEER_SOURCES "peers/${peer}.cc")
@@ -21,11 +22,11 @@ if(PkgConfig_FOUND)
 endif()
 
 macro(baton_bench_peer found name package source definition)
-  if(${found})
+  if(BATON_BENCH_PEERS AND ${found})
     list(APPEND BATON_BENCH_PEER_SOURCES "peers/${source}")
     list(APPEND BATON_BENCH_PEER_DEFINITIONS ${definition})
     list(APPEND BATON_BENCH_PEER_LIBRARIES ${ARGN})
-  else()
+  elseif(BATON_BENCH_PEERS)
     message(STATUS "latency_bench is without ${name}: ${package} is not installed (tools/setup --bench)")
   endif()
 endmacro()
