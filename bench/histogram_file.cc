@@ -18,7 +18,7 @@ std::string Quoted(const std::string& text) {
   return quoted + "\"";
 }
 
-std::string OneJson(const std::string& name, const LatencyHistogram& histogram) {
+std::string OneJson(const std::string& name, const runtime::LatencyHistogram& histogram) {
   std::string json =
       absl::StrCat("{\"name\": ", Quoted(name), ", \"count\": ", histogram.count(),
                    ", \"min_ns\": ", histogram.least_ns(), ", \"max_ns\": ", histogram.most_ns(),
@@ -33,8 +33,9 @@ std::string OneJson(const std::string& name, const LatencyHistogram& histogram) 
 
 }  // namespace
 
-std::string HistogramsJson(const std::map<std::string, std::string>& context,
-                           const std::map<std::string, const LatencyHistogram*>& histograms) {
+std::string HistogramsJson(
+    const std::map<std::string, std::string>& context,
+    const std::map<std::string, const runtime::LatencyHistogram*>& histograms) {
   std::string json = "{\"context\": {";
   const char* separator = "";
   for (const auto& [key, value] : context) {

@@ -13,12 +13,13 @@
 
 #include "absl/status/status.h"
 
-#include "bench/latency_histogram.h"
+#include "runtime/latency_histogram.h"
 
 namespace baton::bench {
 
-std::string HistogramsJson(const std::map<std::string, std::string>& context,
-                           const std::map<std::string, const LatencyHistogram*>& histograms);
+std::string HistogramsJson(
+    const std::map<std::string, std::string>& context,
+    const std::map<std::string, const runtime::LatencyHistogram*>& histograms);
 
 // Replaces `path`.
 absl::Status WriteFile(const std::string& path, const std::string& text);

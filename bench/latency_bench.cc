@@ -151,7 +151,7 @@ class LatencyRun {
 
   absl::Status WriteHistograms() const {
     if (options_.histograms.empty()) return absl::OkStatus();
-    std::map<std::string, const LatencyHistogram*> histograms;
+    std::map<std::string, const runtime::LatencyHistogram*> histograms;
     for (const auto& [name, result] : results_) {
       if (result.measured.latency.count() > 0) histograms[name] = &result.measured.latency;
     }
@@ -205,7 +205,7 @@ class LatencyRun {
   void Show(const Row& row, benchmark::State& state) {
     MeasureAll();
     const RowResult& result = results_[row.name];
-    const LatencyHistogram& latency = result.measured.latency;
+    const runtime::LatencyHistogram& latency = result.measured.latency;
     const auto p50 = static_cast<double>(latency.PercentileNs(0.5));
     for (auto _ : state) state.SetIterationTime(p50 * 1e-9);
     const bool empty = latency.count() == 0 && result.measured.figures.empty();

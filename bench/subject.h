@@ -8,13 +8,13 @@
 
 #include "absl/status/status.h"
 
-#include "bench/latency_histogram.h"
 #include "bench/latency_samples.h"
+#include "runtime/latency_histogram.h"
 
 namespace baton::bench {
 
 struct Measured {
-  LatencyHistogram latency;
+  runtime::LatencyHistogram latency;
   uint64_t operations = 0;
   uint64_t ticks = 0;  // in which they were done
   // Figures of another kind, by the names of their counters.

@@ -1,8 +1,8 @@
-#include "bench/latency_histogram.h"
+#include "runtime/latency_histogram.h"
 
 #include <cmath>
 
-namespace baton::bench {
+namespace baton::runtime {
 
 void LatencyHistogram::Merge(const LatencyHistogram& other) {
   for (size_t bucket = 0; bucket < kBuckets; ++bucket) counts_[bucket] += other.counts_[bucket];
@@ -26,4 +26,4 @@ uint64_t LatencyHistogram::PercentileNs(double q) const {
   return most_ns_;
 }
 
-}  // namespace baton::bench
+}  // namespace baton::runtime

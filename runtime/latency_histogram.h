@@ -1,10 +1,11 @@
 // Latencies in buckets that widen with what they hold, as HdrHistogram has
 // them: as many samples as a run gives in a fixed 58 KiB, each percentile at
-// most 1/128 too large, least and most exact.
+// most 1/128 too large and never too small, least and most exact. For whatever
+// measures calls: the benchmarks, `shmctl bench`.
 //
-// Thread safety: none.
-#ifndef BATON_BENCH_LATENCY_HISTOGRAM_H_
-#define BATON_BENCH_LATENCY_HISTOGRAM_H_
+// Thread safety: none; give each thread its own and Merge them.
+#ifndef BATON_RUNTIME_LATENCY_HISTOGRAM_H_
+#define BATON_RUNTIME_LATENCY_HISTOGRAM_H_
 
 #include <algorithm>
 #include <array>
@@ -13,7 +14,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace baton::bench {
+namespace baton::runtime {
 
 class LatencyHistogram {
  public:
@@ -69,6 +70,6 @@ class LatencyHistogram {
   uint64_t most_ns_ = 0;
 };
 
-}  // namespace baton::bench
+}  // namespace baton::runtime
 
-#endif  // BATON_BENCH_LATENCY_HISTOGRAM_H_
+#endif  // BATON_RUNTIME_LATENCY_HISTOGRAM_H_

@@ -20,7 +20,7 @@ JsonReader Parsed(std::string text) {
 }
 
 TEST(HistogramFileTest, HasEverySample) {
-  LatencyHistogram one, other;
+  runtime::LatencyHistogram one, other;
   for (const uint64_t ns : {120, 130, 130, 1'000'000}) one.Add(ns);
   other.Add(7);
   const JsonReader json =

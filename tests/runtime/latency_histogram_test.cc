@@ -1,4 +1,4 @@
-#include "bench/latency_histogram.h"
+#include "runtime/latency_histogram.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace baton::bench {
+namespace baton::runtime {
 namespace {
 
 constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
@@ -64,6 +64,16 @@ TEST(LatencyHistogramTest, LeastAndMostAreExact) {
   EXPECT_DOUBLE_EQ(histogram.mean_ns(), (1'000'003.0 + 77'777'777'777.0 + 5'000'001.0) / 3);
 }
 
+TEST(LatencyHistogramTest, TheWholeRangeFits) {
+  LatencyHistogram histogram;
+  histogram.Add(0);
+  histogram.Add(kMost);
+  EXPECT_EQ(histogram.least_ns(), 0u);
+  EXPECT_EQ(histogram.most_ns(), kMost);
+  EXPECT_EQ(histogram.PercentileNs(0.5), 0u);
+  EXPECT_EQ(histogram.PercentileNs(1), kMost);
+}
+
 TEST(LatencyHistogramTest, SmallLatenciesAreExact) {
   LatencyHistogram histogram;
   for (uint64_t ns = 1; ns <= 2 * LatencyHistogram::kSplit - 1; ++ns) histogram.Add(ns);
@@ -114,4 +124,4 @@ TEST(LatencyHistogramTest, BucketsAreVisitedInOrderAndHoldAll) {
 }
 
 }  // namespace
-}  // namespace baton::bench
+}  // namespace baton::runtime

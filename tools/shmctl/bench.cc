@@ -57,13 +57,13 @@ void FillReport(const Options& options, uint64_t input_bytes, const LoadResult& 
   report.setOutputBytes(result.output_bytes);
   auto latency = report.initLatencyUs();
   const auto us = [](uint64_t ns) { return static_cast<double>(ns) / 1e3; };
-  latency.setMin(us(result.latency.min_ns()));
+  latency.setMin(us(result.latency.least_ns()));
   latency.setMean(result.latency.mean_ns() / 1e3);
   latency.setP50(us(result.latency.PercentileNs(0.5)));
   latency.setP90(us(result.latency.PercentileNs(0.9)));
   latency.setP99(us(result.latency.PercentileNs(0.99)));
   latency.setP999(us(result.latency.PercentileNs(0.999)));
-  latency.setMax(us(result.latency.max_ns()));
+  latency.setMax(us(result.latency.most_ns()));
   auto generations = report.initGenerations(static_cast<uint32_t>(result.generations.size()));
   uint32_t i = 0;
   for (const auto& [generation, count] : result.generations) {

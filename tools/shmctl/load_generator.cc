@@ -74,7 +74,7 @@ class Caller {
     const absl::StatusOr<Response> response = channel_.Call(*std::move(request), call);
     if (!response.ok()) return response.status();
     const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
-    result_.latency.Record(static_cast<uint64_t>(took.count()));
+    result_.latency.Add(static_cast<uint64_t>(took.count()));
     CountAnswer(*response);
     return absl::OkStatus();
   }

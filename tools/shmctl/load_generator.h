@@ -14,8 +14,8 @@
 #include "absl/time/time.h"
 
 #include "baton/front.h"
+#include "runtime/latency_histogram.h"
 #include "tools/shmctl/input_file.h"
-#include "tools/shmctl/latency_histogram.h"
 
 namespace baton::shmctl {
 
@@ -34,8 +34,8 @@ struct LoadResult {
     std::string example;  // the first one's message
   };
 
-  absl::Duration elapsed;    // to the end of the last request
-  LatencyHistogram latency;  // of requests that succeeded: loan, fill, call
+  absl::Duration elapsed;             // to the end of the last request
+  runtime::LatencyHistogram latency;  // of requests that succeeded: loan, fill, call
   uint64_t failed = 0;
   uint64_t output_bytes = 0;                 // of the last response
   std::map<uint64_t, uint64_t> generations;  // who answered how many
