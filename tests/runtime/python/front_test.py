@@ -246,8 +246,7 @@ class Waiting(served.ServedCase):
         front = self.front(self.probe("hang"))
 
         def interrupt():
-            # The call has been started when the worker is busy; any time after it began will do.
-            time.sleep(0.3)
+            served.wait_for(lambda: self.taken() == 1, "the call has been started")
             os.kill(os.getpid(), signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)

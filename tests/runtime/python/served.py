@@ -1,13 +1,16 @@
 """Servers for tests: model directories in a folder of their own, and a run directory that nobody else has."""
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
 import baton
+from baton import _programs
 from baton.server import ModelServer
 
 SOURCE = os.environ["BATON_SOURCE_DIR"]
@@ -90,6 +93,13 @@ class ServedCase(unittest.TestCase):
             if name.startswith("baton-worker") and int(rest.split()[1]) == server.pid:
                 found.append(int(pid))
         return found
+
+    @staticmethod
+    def taken(server="probe"):
+        """How many requests its worker has begun with."""
+        status = subprocess.run([_programs.find("shmctl"), "status", server, "--json"], check=True,
+                                stdout=subprocess.PIPE)
+        return int(json.loads(status.stdout)["servers"][0]["requestsTaken"])
 
     def log_text(self):
         self.log.flush()

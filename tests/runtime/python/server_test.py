@@ -1,6 +1,5 @@
 """ModelServer and `python -m baton.server`."""
 
-import json
 import os
 import signal
 import subprocess
@@ -92,13 +91,6 @@ class Server(served.ServedCase):
         self.assertEqual([len(a) for a in answers], [5])
         self.assertIn("no effect here: grpc, port", self.log_text())
         front.close()
-
-    @staticmethod
-    def taken(server):
-        """How many requests its worker has begun with."""
-        status = subprocess.run([_programs.find("shmctl"), "status", server, "--json"], check=True,
-                                stdout=subprocess.PIPE)
-        return int(json.loads(status.stdout)["servers"][0]["requestsTaken"])
 
     def test_command_line_with_the_flags_of_the_replaced_sdk(self):
         process = self.command_line(
