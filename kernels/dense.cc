@@ -20,25 +20,28 @@
 namespace baton::kernels {
 namespace {
 
-constexpr size_t kRowTile = 4;  // rows that share one pass over the weights
+// Rows that share one pass over the weights: as many as there are registers for at every level, and
+// as many as keep a wide multiplier busy, which begins a sum's next step before the last has ended.
+constexpr size_t kRowTile = 4;
+constexpr size_t kWideRowTile = 8;
 
-// Four rows of the input with 16 columns of the weights. Columns are the vector lanes, so that no
+// Some rows of the input with 16 columns of the weights. Columns are the vector lanes, so that no
 // sum is reordered: each output is the same left-to-right sum whatever the width.
 struct Tile {
-  const float* inputs[kRowTile];
+  const float* inputs[kWideRowTile];
   const float* weights;
   const float* bias;
   size_t count;   // of inputs
   size_t stride;  // floats from one row of the weights to the next
 };
-using Sums = float[kRowTile][kDenseLane];
+using Sums = float[kWideRowTile][kDenseLane];
 using SumTile = void(const Tile& tile, Sums& sums);
 
 // Loops that the compiler makes vectors of: it has the registers for them at every level, where it
 // would keep vectors wider than the level's own in memory.
 BATON_AVX2_OR_ANY
 void SumTileAny(const Tile& tile, Sums& result) {
-  Sums sums;
+  float sums[kRowTile][kDenseLane];
   for (auto& sum : sums) std::memcpy(&sum, tile.bias, sizeof(sum));
   const float* weights = tile.weights;
   for (size_t in = 0; in < tile.count; ++in, weights += tile.stride) {
@@ -54,22 +57,28 @@ void SumTileAny(const Tile& tile, Sums& result) {
 // One register a row: of loops the compiler makes vectors of half the width here.
 using Lanes __attribute__((vector_size(kDenseLane * sizeof(float)))) = float;
 
-BATON_AVX512
-void SumTileAvx512(const Tile& tile, Sums& result) {
-  Lanes sums[kRowTile];
-  for (Lanes& sum : sums) std::memcpy(&sum, tile.bias, sizeof(Lanes));
+template <size_t kRows>
+BATON_AVX512 void SumTileAvx512(const Tile& tile, Sums& result) {
+  Lanes sums[kRows];
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r) std::memcpy(&sums[r], tile.bias, sizeof(Lanes));
   const float* weights = tile.weights;
   for (size_t in = 0; in < tile.count; ++in, weights += tile.stride) {
     Lanes lanes;
     std::memcpy(&lanes, weights, sizeof(Lanes));
-    for (size_t r = 0; r < kRowTile; ++r) sums[r] += tile.inputs[r][in] * lanes;
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) sums[r] += tile.inputs[r][in] * lanes;
   }
   std::memcpy(&result, &sums, sizeof(sums));
 }
 
-SumTile* WidestSumTile() { return __builtin_cpu_supports("avx512f") ? SumTileAvx512 : SumTileAny; }
+bool HasWideTile() { return __builtin_cpu_supports("avx512f"); }
+SumTile* WidestSumTile() { return HasWideTile() ? SumTileAvx512<kRowTile> : SumTileAny; }
+// Of kWideRowTile rows; nullptr where the registers are not there.
+SumTile* WideRowsSumTile() { return HasWideTile() ? SumTileAvx512<kWideRowTile> : nullptr; }
 #else
 SumTile* WidestSumTile() { return SumTileAny; }
+SumTile* WideRowsSumTile() { return nullptr; }
 #endif
 
 }  // namespace
@@ -84,16 +93,21 @@ void PackWeights(std::span<const float> weights, size_t outputs, size_t inputs,
 }
 
 void MatMulBias(const MatMulBiasArgs& args) {
-  static SumTile* const sum_tile = WidestSumTile();
+  static SumTile* const narrow_tile = WidestSumTile();
+  static SumTile* const wide_tile = WideRowsSumTile();
   Tile tile = {.inputs = {},
                .weights = nullptr,
                .bias = nullptr,
                .count = args.inputs,
                .stride = PaddedColumns(args.outputs)};
-  for (size_t row = 0; row < args.rows; row += kRowTile) {
-    const size_t rows = std::min(kRowTile, args.rows - row);
+  size_t rows = 0;
+  for (size_t row = 0; row < args.rows; row += rows) {
+    const bool wide = wide_tile != nullptr && args.rows - row > kRowTile;
+    const size_t most = wide ? kWideRowTile : kRowTile;
+    SumTile* const sum_tile = wide ? wide_tile : narrow_tile;
+    rows = std::min(most, args.rows - row);
     // Rows past the end repeat the last one: the inner loop has no branch.
-    for (size_t r = 0; r < kRowTile; ++r) {
+    for (size_t r = 0; r < most; ++r) {
       tile.inputs[r] = args.input + (row + std::min(r, rows - 1)) * args.inputs;
     }
     for (size_t column = 0; column < args.outputs; column += kDenseLane) {

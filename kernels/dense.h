@@ -40,7 +40,7 @@ struct MatMulBiasArgs {
 
 // output = input x weights + bias.
 // Cost: rows * inputs * outputs multiply-adds; reads the weights once for each
-// four rows.
+// four rows, with AVX-512 for each eight.
 void MatMulBias(const MatMulBiasArgs& args);
 
 // max(x, 0) in place. NaN stays NaN.

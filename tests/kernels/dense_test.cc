@@ -53,8 +53,35 @@ TEST_P(MatMulBiasTest, EqualsTheDefinition) {
   EXPECT_EQ(output.back(), kGuard) << "wrote past the end";
 }
 
+// A row is the same bits in whatever company: who puts rows of several requests together changes
+// nobody's result.
+TEST_P(MatMulBiasTest, ARowDoesNotDependOnTheOthers) {
+  const auto [rows, inputs, outputs] = GetParam();
+  const auto input = Random(rows * inputs, 1);
+  const auto bias = Random(PaddedColumns(outputs), 3);
+  std::vector<float> packed(inputs * PaddedColumns(outputs));
+  PackWeights(Random(outputs * inputs, 2), outputs, inputs, packed);
+  std::vector<float> together(rows * outputs);
+  std::vector<float> alone(rows * outputs);
+  MatMulBiasArgs args{.input = input.data(),
+                      .weights = packed.data(),
+                      .bias = bias.data(),
+                      .output = together.data(),
+                      .rows = rows,
+                      .inputs = inputs,
+                      .outputs = outputs};
+  MatMulBias(args);
+  args.rows = 1;
+  for (size_t row = 0; row < rows; ++row) {
+    args.input = input.data() + row * inputs;
+    args.output = alone.data() + row * outputs;
+    MatMulBias(args);
+  }
+  EXPECT_EQ(together, alone);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, MatMulBiasTest,
-                         ::testing::Combine(::testing::Values(0, 1, 3, 4, 5, 33),
+                         ::testing::Combine(::testing::Values(0, 1, 3, 4, 5, 8, 9, 12, 13, 33),
                                             ::testing::Values(1, 7, 64),
                                             ::testing::Values(1, 10, 15, 16, 17, 64)));
 
