@@ -5,11 +5,11 @@
 
 namespace baton::runtime {
 
-void BatchAnswers::Publish(const RequestPlace& place, const Answer& answer, uint64_t service_ns,
-                           ipc::WorkerPage& page) {
+void BatchAnswers::Publish(uint64_t request_id, std::span<std::byte> response, const Answer& answer,
+                           uint64_t service_ns, ipc::WorkerPage& page) {
   BATON_CRASH_POINT("worker.answer_written");
-  completions_.Publish(
-      {.request_id = place.request_id, .text = place.response, .service_ns = service_ns}, answer);
+  completions_.Publish({.request_id = request_id, .text = response, .service_ns = service_ns},
+                       answer);
   BATON_CRASH_POINT("worker.completion_published");
   wake_due_ = true;
   Bump(answer.status.ok() ? page.completed : page.failed);

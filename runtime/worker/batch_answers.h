@@ -5,13 +5,14 @@
 #ifndef BATON_RUNTIME_WORKER_BATCH_ANSWERS_H_
 #define BATON_RUNTIME_WORKER_BATCH_ANSWERS_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "ipc/pages.h"
 #include "runtime/worker/answer.h"
 #include "runtime/worker/channel_memory.h"
 #include "runtime/worker/completion_writer.h"
-#include "runtime/worker/served_call.h"
 
 namespace baton::runtime {
 
@@ -21,9 +22,13 @@ class BatchAnswers {
   BatchAnswers(const ChannelMemory& memory, CompletionWriter& completions)
       : memory_(memory), completions_(completions) {}
 
-  // Publishes the last completion of a request, and wakes nobody.
-  void Publish(const RequestPlace& place, const Answer& answer, uint64_t service_ns,
-               ipc::WorkerPage& page);
+  // Publishes the last completion of a request, and wakes nobody. `response` is the
+  // block loaned for it.
+  void Publish(uint64_t request_id, std::span<std::byte> response, const Answer& answer,
+               uint64_t service_ns, ipc::WorkerPage& page);
+
+  // Has the line that the next one goes to brought here meanwhile.
+  void Prefetch() const { completions_.Prefetch(); }
 
   // Wakes the front where something was published since the last call. A full fence
   // comes before it, one for all channels of a batch (SYNC: front_sleeps).

@@ -9,8 +9,15 @@
 #include "ipc/futex.h"
 #include "runtime/worker/guarded_call.h"
 #include "runtime/worker/page_counter.h"
+#include "runtime/worker/served_call.h"
 
 namespace baton::runtime {
+namespace {
+
+// How many answers before its turn the line of a completion is fetched: its front has it.
+constexpr size_t kAhead = 4;
+
+}  // namespace
 
 bool BatchedCall::Takes(uint32_t method, const KnownRequest& request) const {
   if (request.rows == 0 || request.rows > max_rows_ - rows_) return false;
@@ -59,9 +66,9 @@ void BatchedCall::Add(const Member& member, const KnownRequest& request, bool na
     inputs_[i].blocks.push_back({.data = request.inputs[i].bytes.data(), .rows = request.rows});
   }
   members_.push_back(member);
-  member_rows_.push_back(request.rows);
+  members_.back().rows = request.rows;
   rows_ += request.rows;
-  const int64_t deadline_ns = member.place.deadline_ns;
+  const int64_t deadline_ns = member.deadline_ns;
   if (deadline_ns != 0 && (earliest_deadline_ns_ == 0 || deadline_ns < earliest_deadline_ns_)) {
     earliest_deadline_ns_ = deadline_ns;
   }
@@ -92,8 +99,8 @@ void BatchedCall::ShowInputs() {
 
 absl::Status BatchedCall::CallAlone(loader::Model& model) {
   const Member& member = members_.front();
-  ResponseWriter& writer = *member.method->writer;
-  writer.Begin(member.place.response);
+  ResponseWriter& writer = *member.writer;
+  writer.Begin(member.response);
   loader::CallContext keeps_nothing;
   return CallModel(model, named_, *member.method, keeps_nothing, views_, writer);
 }
@@ -106,14 +113,29 @@ absl::Status BatchedCall::CallForAll(loader::Model& model) {
   return said.ok() ? outputs_.Check() : said;
 }
 
-Answer BatchedCall::AnswerOf(const Member& member, uint64_t first_row, uint64_t rows,
+Answer BatchedCall::AnswerOf(const Member& member, uint64_t first_row,
                              const absl::Status& said) const {
-  ResponseWriter& writer = *member.method->writer;
-  if (members_.size() == 1) return Conclude(said, writer, member.place.response.size(), 0);
+  ResponseWriter& writer = *member.writer;
+  if (members_.size() == 1) return Conclude(said, writer, member.response.size(), 0);
   if (!said.ok()) return Answer::Refusal(said);
-  writer.Begin(member.place.response);
-  absl::Status given = outputs_.Give(first_row, rows, writer);
-  return Conclude(std::move(given), writer, member.place.response.size(), 0);
+  writer.Begin(member.response);
+  absl::Status given = outputs_.Give(first_row, member.rows, writer);
+  return Conclude(std::move(given), writer, member.response.size(), 0);
+}
+
+void BatchedCall::AnswerAll(const absl::Status& said, uint64_t service_ns, ipc::WorkerPage& page) {
+  uint64_t first_row = 0;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    const Member& member = members_[i];
+    if (i + kAhead < members_.size()) members_[i + kAhead].answers->Prefetch();
+    const Answer answer = AnswerOf(member, first_row, said);
+    member.answers->Publish(member.request_id, member.response, answer, service_ns, page);
+    BATON_CRASH_POINT("worker.batch_answered");
+    first_row += member.rows;
+  }
+  // SYNC: front_sleeps. One fence for all of them.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const Member& member : members_) member.answers->WakeAfterFence();
 }
 
 void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& page,
@@ -134,17 +156,7 @@ void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& 
   host.running.End(this, page);
   BATON_CRASH_POINT("worker.batch_run");
   const auto service_ns = static_cast<uint64_t>(std::max<int64_t>(came_back_ns - called_ns, 0));
-  uint64_t first_row = 0;
-  for (size_t i = 0; i < members_.size(); ++i) {
-    const Member& member = members_[i];
-    const Answer answer = AnswerOf(member, first_row, member_rows_[i], said);
-    member.answers->Publish(member.place, answer, service_ns, page);
-    BATON_CRASH_POINT("worker.batch_answered");
-    first_row += member_rows_[i];
-  }
-  // SYNC: front_sleeps. One fence for all of them.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  for (const Member& member : members_) member.answers->WakeAfterFence();
+  AnswerAll(said, service_ns, page);
   Bump(page.batches);
   BumpBy(page.batch_rows, rows_);
   Clear();
@@ -153,7 +165,6 @@ void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& 
 void BatchedCall::Clear() {
   for (Input& input : inputs_) input.blocks.clear();
   members_.clear();
-  member_rows_.clear();
   rows_ = 0;
   earliest_deadline_ns_ = 0;
 }

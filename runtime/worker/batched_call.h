@@ -32,7 +32,7 @@
 #include "runtime/worker/batch_answers.h"
 #include "runtime/worker/batch_outputs.h"
 #include "runtime/worker/known_requests.h"
-#include "runtime/worker/served_call.h"
+#include "runtime/worker/response_writer.h"
 #include "runtime/worker/served_methods.h"
 #include "runtime/worker/serving_host.h"
 #include "runtime/worker/staging_memory.h"
@@ -58,13 +58,18 @@ class BatchedCall {
   // (nullptr: nothing, it is taken in any case). An empty one takes all.
   bool MayTake(const ipc::SubmissionEntry& entry, const KnownRequest* known) const;
 
+  // A cache line.
   struct Member {
-    RequestPlace place;
-    ServedMethod* method = nullptr;   // its channel's
-    BatchAnswers* answers = nullptr;  // likewise
+    uint64_t request_id = 0;
+    int64_t deadline_ns = 0;               // 0: none
+    std::span<std::byte> response;         // the block loaned for it
+    const ServedMethod* method = nullptr;  // its channel's
+    ResponseWriter* writer = nullptr;      // likewise
+    BatchAnswers* answers = nullptr;       // likewise
+    uint64_t rows = 0;                     // set by Add
   };
-  // `request` was shown the block of `member.place`, and Takes it. The channel
-  // outlives the next Run; `request` need not. `named` as ServedMethods::named.
+  // `request` was shown its block, and Takes it. The channel outlives the next Run;
+  // `request` need not. `named` as ServedMethods::named.
   void Add(const Member& member, const KnownRequest& request, bool named);
 
   // Calls the model once, on the request's own memory where there is but one, and
@@ -88,8 +93,8 @@ class BatchedCall {
   void ShowInputs();
   absl::Status CallAlone(loader::Model& model);
   absl::Status CallForAll(loader::Model& model);
-  Answer AnswerOf(const Member& member, uint64_t first_row, uint64_t rows,
-                  const absl::Status& said) const;
+  Answer AnswerOf(const Member& member, uint64_t first_row, const absl::Status& said) const;
+  void AnswerAll(const absl::Status& said, uint64_t service_ns, ipc::WorkerPage& page);
   void Clear();
 
   const uint32_t max_rows_;
@@ -98,7 +103,6 @@ class BatchedCall {
   uint64_t rows_ = 0;
   int64_t earliest_deadline_ns_ = 0;
   std::vector<Member> members_;
-  std::vector<uint64_t> member_rows_;
   size_t input_count_ = 0;
   std::vector<Input> inputs_;  // the first input_count_ are of this batch
   std::vector<TensorView> views_;

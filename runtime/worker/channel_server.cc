@@ -343,20 +343,26 @@ std::optional<Answer> ChannelServerImpl::Execute(const SubmissionEntry& entry, u
   const absl::StatusOr<DeviceResultBlock> device =
       FindDeviceResults(entry, results_slice_, device_);
   if (!device.ok()) return Answer::Refusal(device.status());
-  const RequestPlace place{
-      .request_id = entry.request_id,
-      .deadline_ns = entry.deadline_ns,
-      .block = *block,
-      .response = memory_.ResponseBlock(entry.response_granule, entry.response_granules),
-      .device_inputs = *inputs,
-      .device_results = *device};
+  const std::span<std::byte> response =
+      memory_.ResponseBlock(entry.response_granule, entry.response_granules);
   if (gathering_ != nullptr && inputs->bytes == 0 && device->bytes == 0 &&
       gathering_->Takes(method->index, **request)) {
-    (*request)->Show(place.block);
-    gathering_->Add({.place = place, .method = method, .answers = &batch_answers_}, **request,
-                    methods_.named());
+    (*request)->Show(*block);
+    gathering_->Add({.request_id = entry.request_id,
+                     .deadline_ns = entry.deadline_ns,
+                     .response = response,
+                     .method = method,
+                     .writer = method->writer.get(),
+                     .answers = &batch_answers_},
+                    **request, methods_.named());
     return std::nullopt;
   }
+  const RequestPlace place{.request_id = entry.request_id,
+                           .deadline_ns = entry.deadline_ns,
+                           .block = *block,
+                           .response = response,
+                           .device_inputs = *inputs,
+                           .device_results = *device};
   if (CallThreads* const threads = ThreadsFor(*method)) {
     return RunOnThread(**request, *method, place, *threads, model, page);
   }

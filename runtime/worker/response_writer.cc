@@ -21,7 +21,7 @@ void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device
   device_ = device;
   cursor_ = on_device() ? 0 : reserve_;
   bounced_.clear();
-  for (WrittenOutput& output : outputs_) output = WrittenOutput{};
+  for (WrittenOutput& output : outputs_) output.there = false;
 }
 
 absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const int64_t> shape) {
@@ -41,7 +41,9 @@ absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const in
   output.there = true;
   output.dtype = dtype;
   output.rank = static_cast<uint32_t>(shape.size());
-  std::copy(shape.begin(), shape.end(), output.shape.begin());
+  // All of it: what was described before is known by it.
+  const auto rest = std::copy(shape.begin(), shape.end(), output.shape.begin());
+  std::fill(rest, output.shape.end(), 0);
   output.offset = cursor_;
   output.bytes = *bytes;
   output.on_device = on_device();
