@@ -204,12 +204,21 @@ absl::Status ReadNumaNode(const ConfigNode& node, std::optional<int>& numa_node)
   return absl::OkStatus();
 }
 
+absl::Status ReadMaxSpin(const ConfigNode& node, std::optional<absl::Duration>& max_spin) {
+  const absl::StatusOr<absl::Duration> duration = node.Duration();
+  if (!duration.ok()) return duration.status();
+  max_spin = *duration;
+  return absl::OkStatus();
+}
+
 absl::Status ReadWorker(const ConfigNode& node, ModelConfig& config) {
   const ConfigKey keys[] = {
       {"cpu", [&](const ConfigNode& value) { return ReadCpu(value, config.worker_cpu); }},
       {"cpus", [&](const ConfigNode& value) { return ReadCpus(value, config.worker_cpus); }},
       {"numa_node",
        [&](const ConfigNode& value) { return ReadNumaNode(value, config.worker_numa_node); }},
+      {"max_spin",
+       [&](const ConfigNode& value) { return ReadMaxSpin(value, config.worker_max_spin); }},
   };
   absl::Status read = node.Map(keys);
   if (!read.ok() || config.worker_cpu.empty() || config.worker_cpus.empty()) return read;

@@ -61,7 +61,8 @@ struct ModelConfig {
   uint64_t device_inputs_bytes = 0;    // and as much more for inputs that lie there
   std::vector<int> worker_cpus;        // that its threads run on; none: any
   std::vector<int> worker_cpu;  // that its serving thread runs on, once it serves; at most one
-  std::optional<int> worker_numa_node;  // that its memory is taken from; none: any
+  std::optional<int> worker_numa_node;            // that its memory is taken from; none: any
+  std::optional<absl::Duration> worker_max_spin;  // before it sleeps; none: the runtime's own
   BatchingPolicy batching;
   ReloadPolicy reload;
   std::map<std::string, std::string> options;  // the loader's own keys, each known to it

@@ -323,7 +323,8 @@ void ServingLoop::WaitFor(absl::FunctionRef<bool()> wanted) {
   const auto look = [&] { return wanted() || commands_.pending(); };
   const int64_t start = ipc::MonotonicNs();
   Heartbeat(start);
-  const ipc::SpinOutcome spun = ipc::SpinUntil(look, start, spin_.budget_ns());
+  const ipc::SpinOutcome spun =
+      ipc::SpinUntil(look, start, std::min(spin_.budget_ns(), heartbeat_ns()));
   if (spun.came) {
     spin_.Observe(spun.waited_ns, /*slept=*/false);
     return;
@@ -350,14 +351,19 @@ void ServingLoop::InputsReleased() { commands_.Push({.kind = Command::Kind::kRel
 void ServingLoop::Wait() {
   const auto wanted = [this] { return Wanted(); };
   const int64_t start = clock.NowNs();
-  Heartbeat(start);
-  const ipc::SpinOutcome spun =
-      ipc::SpinUntil([this] { return Glimpse(); }, start, spin_.budget_ns());
-  last_ns_ = start + spun.waited_ns;
-  if (spun.came) {
-    spin_.Observe(spun.waited_ns, /*slept=*/false);
-    return;
-  }
+  const int64_t budget_ns = spin_.budget_ns();
+  last_ns_ = start;
+  do {
+    Heartbeat(last_ns_);
+    const ipc::SpinOutcome spun =
+        ipc::SpinUntil([this] { return Glimpse(); }, last_ns_,
+                       std::min(start + budget_ns - last_ns_, heartbeat_ns()));
+    last_ns_ += spun.waited_ns;
+    if (spun.came) {
+      spin_.Observe(last_ns_ - start, /*slept=*/false);
+      return;
+    }
+  } while (last_ns_ - start < budget_ns);
   do {
     sleep_.Sleep(wanted, heartbeat_ms_);
     last_ns_ = clock.NowNs();

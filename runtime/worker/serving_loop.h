@@ -77,6 +77,9 @@ class ServingLoop : public ServingHost {
   // serving thread runs on.
   void UseForCallThreads(const ThreadCpus& cpus) { call_cpus_ = cpus; }
 
+  // How long it spins before it sleeps. Before Run.
+  void UseSpin(const ipc::SpinBudget& spin) { spin_ = gather_spin_ = spin; }
+
   // Has requests of all channels gathered into batches (DESIGN.md, "Batches"), where the
   // policy is on. Before Run.
   void UseBatching(const loader::BatchingPolicy& policy);
@@ -144,6 +147,7 @@ class ServingLoop : public ServingHost {
   // channels it looks at some, others each time.
   bool Glimpse();
   void Heartbeat(int64_t now_ns);
+  int64_t heartbeat_ns() const { return int64_t{heartbeat_ms_} * 1'000'000; }
   // What a thread that runs calls of the model does first.
   void PrepareCallThread() const;
 

@@ -206,6 +206,10 @@ class Worker {
     if (absl::Status cpus = UseCpus(config->worker_cpus, "worker.cpus"); !cpus.ok()) return cpus;
     serving_cpu_ = config->worker_cpu;
     loop_.UseBatching(config->batching);
+    if (config->worker_max_spin) {
+      const int64_t max_ns = absl::ToInt64Nanoseconds(*config->worker_max_spin);
+      loop_.UseSpin(ipc::SpinBudget::ForThisThread(max_ns));
+    }
     if (absl::Status cpu = CheckCpus(serving_cpu_, "worker.cpu"); !cpu.ok()) return cpu;
     device_options_ = {.name = config->device,
                        .transport = config->device_transport,

@@ -53,7 +53,7 @@ signature:
     - {name: scores, dtype: bfloat16, shape: [-1, 10]}
 limits: {max_request_bytes: 64MiB, device_capacity: 4096, device_results: 1MiB,
          device_inputs: 64KiB}
-worker: {cpu: 5, cpus: [3, 5], numa_node: 1}
+worker: {cpu: 5, cpus: [3, 5], numa_node: 1, max_spin: 2ms}
 batching: {max_batch: 64, max_delay_us: 250}
 reload:
   strategy: auto
@@ -89,6 +89,7 @@ native:
   EXPECT_THAT(config->worker_cpu, ElementsAre(5));
   EXPECT_THAT(config->worker_cpus, ElementsAre(3, 5));
   EXPECT_EQ(config->worker_numa_node, 1);
+  EXPECT_EQ(config->worker_max_spin, absl::Milliseconds(2));
   EXPECT_TRUE(config->device_huge_pages);
   EXPECT_EQ(config->batching.max_batch, 64u);
   EXPECT_EQ(config->batching.max_delay_us, 250);
@@ -189,6 +190,7 @@ TEST_F(ModelConfigTest, ANumaNodeIsANumber) {
     EXPECT_THAT(Error("loader: dense\nworker: {numa_node: " + std::string(bad) + "}\n"),
                 AllOf(HasSubstr(":2: worker.numa_node"), HasSubstr("0 to 1023")));
   }
+  EXPECT_THAT(Error("loader: dense\nworker: {max_spin: 50}\n"), HasSubstr("worker.max_spin"));
   EXPECT_THAT(Error("loader: dense\nworker: {numa_node: all}\n"), HasSubstr("a whole number"));
   EXPECT_THAT(Error("loader: dense\ndevice_huge_pages: 2MiB\n"), HasSubstr("true or false"));
 }

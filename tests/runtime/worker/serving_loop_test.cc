@@ -533,6 +533,24 @@ TEST_F(ServingLoopTest, ExitsBeforeAdmission) {
   EXPECT_THAT(story_.lines(), ElementsAre("not admitted", "end"));
 }
 
+// One that owns its CPU, and has been told to spin for long.
+TEST_F(ServingLoopTest, OneThatSpinsForLongBeatsAndDoesNotSleep) {
+  heartbeat_ms_ = 1;
+  FakeRing& ring = NewRing();
+  Start(ipc::SpinBudget(3'600'000'000'000));
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return page_.heartbeat_ns != 0; });
+  for (int i = 0; i < 5; ++i) {
+    const int64_t before = page_.heartbeat_ns;
+    WaitUntil([&] { return page_.heartbeat_ns > before; });
+    EXPECT_EQ(page_.sleeping, 0u);
+  }
+  Submit(ring);
+  WaitUntil([&] { return ring.served == 1; });
+}
+
 TEST_F(ServingLoopTest, AnIdleWorkerStillBeats) {
   heartbeat_ms_ = 1;
   Start();
