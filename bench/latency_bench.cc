@@ -114,7 +114,7 @@ class LatencyRun {
       : options_(std::move(options)),
         filter_(std::move(filter)),
         cpus_(ChooseCpus()),
-        catalog_(LatencyRows(cpus_, server_)) {}
+        catalog_(LatencyRows(cpus_, servers_)) {}
 
   void Register() {
     std::set<std::string> names;
@@ -167,13 +167,14 @@ class LatencyRun {
   void MeasureAll() {
     if (measured_) return;
     measured_ = true;
-    absl::StatusOr<std::unique_ptr<NullServer>> server = NullServer::Launch(cpus_.peer);
-    if (!server.ok()) {
+    absl::StatusOr<std::unique_ptr<NullServer>> usual = NullServer::Launch(cpus_.peer);
+    absl::StatusOr<std::unique_ptr<NullServer>> spinning = NullServer::LaunchSpinning(cpus_.peer);
+    if (!usual.ok() || !spinning.ok()) {
       failed_ = true;
-      Say(server.status().ToString());
+      Say((usual.ok() ? spinning : usual).status().ToString());
       return;
     }
-    server_ = server->get();
+    servers_ = {.usual = usual->get(), .spinning = spinning->get()};
     // After the server: what it starts may run anywhere.
     if (!PinThisThread(cpus_.front)) Say("cannot pin this process");
     for (const std::vector<Row>& group : catalog_.groups) {
@@ -187,7 +188,7 @@ class LatencyRun {
       if (floor_alone || (!wanted.empty() && filter_.Asks(kFloorRow))) wanted.insert(kFloorRow);
       if (!wanted.empty()) MeasureOne(group, wanted);
     }
-    server_ = nullptr;
+    servers_ = {};
   }
   void MeasureOne(const std::vector<Row>& group, const std::set<std::string>& wanted) {
     Say("measuring " + absl::StrJoin(wanted, ", "));
@@ -233,7 +234,7 @@ class LatencyRun {
   const Options options_;
   const Filter filter_;
   const CpuPair cpus_;
-  NullServer* server_ = nullptr;
+  NullServers servers_;
   const RowCatalog catalog_;
   std::map<std::string, std::string> context_;
   std::map<std::string, RowResult> results_;

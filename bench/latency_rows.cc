@@ -100,8 +100,8 @@ class EachSlice final : public Subject {
 
 class Catalog {
  public:
-  Catalog(const CpuPair& cpus, NullServer* const& server)
-      : cpu_(cpus.peer), front_cpus_(FrontCpus(cpus)), server_(server) {}
+  Catalog(const CpuPair& cpus, const NullServers& servers)
+      : cpu_(cpus.peer), front_cpus_(FrontCpus(cpus)), servers_(servers) {}
 
   RowCatalog Build() {
     // First: libraries of some peers leave threads behind in this process, which are no front's.
@@ -135,13 +135,14 @@ class Catalog {
     std::vector<Row> group{
         Floor(),
         {.name = round_trip,
-         .make = [server = &server_,
-                  setup] { return MakeRoundTrip(**server, setup.bytes, setup.mode); },
+         .make = [servers = &servers_,
+                  setup] { return MakeRoundTrip(*servers->spinning, setup.bytes, setup.mode); },
          .comparisons = comparisons}};
-    group.push_back({.name = "Bound" + suffix,
-                     .make = [server = &server_,
-                              setup] { return MakeBound(**server, setup.bytes, setup.mode); },
-                     .comparisons = comparisons});
+    group.push_back(
+        {.name = "Bound" + suffix,
+         .make = [servers = &servers_,
+                  setup] { return MakeBound(*servers->spinning, setup.bytes, setup.mode); },
+         .comparisons = comparisons});
     comparisons.push_back({.counter = "x_baton", .with = round_trip});
     for (const PeerKind& kind : PeerKinds()) {
       // In place there is nothing to write or to read: that is the floor.
@@ -172,8 +173,8 @@ class Catalog {
     std::vector<Row> group{Floor()};
     for (const int channels : {1, kIdleChannels}) {
       group.push_back({.name = absl::StrCat("IdleCpu/", channels),
-                       .make = EachSliceOf([server = &server_, channels] {
-                         return MakeIdleCpu(**server, channels);
+                       .make = EachSliceOf([servers = &servers_, channels] {
+                         return MakeIdleCpu(*servers->usual, channels);
                        })});
     }
     catalog_.groups.push_back(std::move(group));
@@ -186,43 +187,49 @@ class Catalog {
           .make = [cpu = cpu_] { return MakeFutexWake(cpu); },
           .comparisons = {AgainstFloor()}},
          {.name = "RoundTripSleeping",
-          .make = [server = &server_] { return MakeRoundTripSleeping(**server); },
+          .make = [servers = &servers_] { return MakeRoundTripSleeping(*servers->usual); },
           .comparisons = {AgainstFloor(), {.counter = "x_futex_wake", .with = "FutexWake"}}}});
   }
 
   void AddWakeLatencies() {
     std::vector<Row> group{Floor()};
     for (const int spin_us : kSpinBudgetsUs) {
-      group.push_back(
-          {.name = absl::StrCat("WakeLatency/", spin_us),
-           .make = [server = &server_,
-                    spin_us] { return MakeWakeLatency(**server, absl::Microseconds(spin_us)); },
-           .comparisons = {AgainstFloor()}});
+      group.push_back({.name = absl::StrCat("WakeLatency/", spin_us),
+                       .make =
+                           [servers = &servers_, spin_us] {
+                             return MakeWakeLatency(*servers->usual, absl::Microseconds(spin_us));
+                           },
+                       .comparisons = {AgainstFloor()}});
     }
     catalog_.groups.push_back(std::move(group));
   }
 
   void AddPipelines() {
-    catalog_.groups.push_back(
-        {Floor(),
-         {.name = "SpscRing",
-          .make = [cpu = cpu_] { return MakeSpscRing(cpu); },
-          .comparisons = {AgainstFloor()},
-          .shows_rate = true},
-         {.name = absl::StrCat("Pipelined/", kInFlight),
-          .make = [server = &server_] { return MakePipelined((*server)->front(), 1, kInFlight); },
-          .comparisons =
-              {AgainstFloor(),
-               {.counter = "x_spsc_ring", .with = "SpscRing", .of = Comparison::Of::kRate}},
-          .shows_rate = true}});
+    catalog_.groups.push_back({Floor(),
+                               {.name = "SpscRing",
+                                .make = [cpu = cpu_] { return MakeSpscRing(cpu); },
+                                .comparisons = {AgainstFloor()},
+                                .shows_rate = true},
+                               {.name = absl::StrCat("Pipelined/", kInFlight),
+                                .make =
+                                    [servers = &servers_] {
+                                      return MakePipelined(servers->spinning->front(), 1,
+                                                           kInFlight);
+                                    },
+                                .comparisons = {AgainstFloor(),
+                                                {.counter = "x_spsc_ring",
+                                                 .with = "SpscRing",
+                                                 .of = Comparison::Of::kRate}},
+                                .shows_rate = true}});
   }
 
   void AddChannels() {
     std::vector<Row> group{Floor()};
     for (int channels = 1; channels <= kMostChannels; channels *= 2) {
       group.push_back({.name = absl::StrCat("Channels/", channels),
-                       .make = EachSliceOf([server = &server_, channels] {
-                         return MakePipelined((*server)->front(), channels, kInFlightOnEach);
+                       .make = EachSliceOf([servers = &servers_, channels] {
+                         return MakePipelined(servers->spinning->front(), channels,
+                                              kInFlightOnEach);
                        }),
                        .comparisons = {AgainstFloor(),
                                        {.counter = "x_channels1",
@@ -241,8 +248,8 @@ class Catalog {
                                       .in_flight_on_each = kInFlightOnEach,
                                       .cpus = front_cpus_};
       group.push_back({.name = absl::StrCat("Fronts/", fronts),
-                       .make = EachSliceOf([server = &server_, setup] {
-                         return MakeFrontProcesses((*server)->front(), setup);
+                       .make = EachSliceOf([servers = &servers_, setup] {
+                         return MakeFrontProcesses(servers->usual->front(), setup);
                        }),
                        .comparisons = {{.counter = "x_fronts1",
                                         .with = "Fronts/1",
@@ -257,8 +264,8 @@ class Catalog {
     for (const int idle : {0, kIdleChannels}) {
       group.push_back(
           {.name = absl::StrCat("BusyAmongIdle/", idle),
-           .make =
-               EachSliceOf([server = &server_, idle] { return MakeBusyAmongIdle(**server, idle); }),
+           .make = EachSliceOf(
+               [servers = &servers_, idle] { return MakeBusyAmongIdle(*servers->spinning, idle); }),
            .comparisons = {AgainstFloor(), {.counter = "x_alone", .with = "BusyAmongIdle/0"}}});
     }
     catalog_.groups.push_back(std::move(group));
@@ -270,14 +277,14 @@ class Catalog {
 
   const int cpu_;
   const std::vector<int> front_cpus_;
-  NullServer* const& server_;
+  const NullServers& servers_;
   RowCatalog catalog_;
 };
 
 }  // namespace
 
-RowCatalog LatencyRows(const CpuPair& cpus, NullServer* const& server) {
-  return Catalog(cpus, server).Build();
+RowCatalog LatencyRows(const CpuPair& cpus, const NullServers& servers) {
+  return Catalog(cpus, servers).Build();
 }
 
 }  // namespace baton::bench

@@ -20,9 +20,8 @@ struct RowCatalog {
   std::vector<std::string> not_measured;
 };
 
-// Starts nothing. `server` is where rows find a server when they are made; it
-// may be null until then.
-RowCatalog LatencyRows(const CpuPair& cpus, NullServer* const& server);
+// Starts nothing. `servers` is where rows find a server when they are made.
+RowCatalog LatencyRows(const CpuPair& cpus, const NullServers& servers);
 
 }  // namespace baton::bench
 

@@ -53,7 +53,8 @@ pid_t FindWorker() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
+absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu,
+                                                               const std::string& config) {
   std::unique_ptr<NullServer> server(new NullServer());
   std::string directory = std::filesystem::temp_directory_path() / "baton-bench-XXXXXX";
   if (::mkdtemp(directory.data()) == nullptr) {
@@ -62,7 +63,8 @@ absl::StatusOr<std::unique_ptr<NullServer>> NullServer::Launch(int worker_cpu) {
   server->directory_ = directory;
   std::ofstream(directory + "/config.yaml")
       << "name: noop\nloader: native\nfile: " << BATON_NULL_MODEL << "\n"
-      << "limits: {device_results: " << kDeviceResultBytes << "}\n";
+      << "limits: {device_results: " << kDeviceResultBytes << "}\n"
+      << config;
   const absl::Status started = server->Start(directory, worker_cpu);
   if (!started.ok()) return started;
   return server;

@@ -23,7 +23,14 @@ class NullServer {
 
   // Launches it and pins the worker's serving thread to `worker_cpu`. Several
   // may live in one process, which makes them on one thread.
-  static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu);
+  static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu) {
+    return Launch(worker_cpu, "");
+  }
+  // The same of a worker that spins for so long before it sleeps, as one may that owns its CPU:
+  // what waits for a front that takes long to write a payload.
+  static absl::StatusOr<std::unique_ptr<NullServer>> LaunchSpinning(int worker_cpu) {
+    return Launch(worker_cpu, "worker: {max_spin: 2ms}\n");
+  }
   // The same of the one that is written in Python (bench/null_python_model).
   static absl::StatusOr<std::unique_ptr<NullServer>> LaunchPython(int worker_cpu);
   ~NullServer();
@@ -33,11 +40,19 @@ class NullServer {
 
  private:
   NullServer() = default;
+  static absl::StatusOr<std::unique_ptr<NullServer>> Launch(int worker_cpu,
+                                                            const std::string& config);
   absl::Status Start(const std::string& directory, int worker_cpu);
 
   std::string directory_;  // removed at the end; empty: none
   std::unique_ptr<Front> front_;
   pid_t worker_pid_ = 0;
+};
+
+// The two that latency_bench has; null until they are launched.
+struct NullServers {
+  NullServer* usual = nullptr;
+  NullServer* spinning = nullptr;
 };
 
 }  // namespace baton::bench
