@@ -29,7 +29,7 @@ class BatchingLoopTest : public ::testing::Test {
       channels_.push_back(server_.Open(
           {.ring_entries = 16, .request_arena_bytes = 64 << 10, .response_arena_bytes = 2 << 20}));
     }
-    loop_.emplace(server_, model_, policy);
+    loop_.emplace(server_, model_, nullptr, policy);
     for (size_t i = 0; i < channels; ++i) loop_->Add(i);
     loop_->Say(Command::Kind::kServe);
   }
