@@ -156,9 +156,10 @@ void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& 
   host.running.End(this, page);
   BATON_CRASH_POINT("worker.batch_run");
   const auto service_ns = static_cast<uint64_t>(std::max<int64_t>(came_back_ns - called_ns, 0));
-  AnswerAll(said, service_ns, page);
+  // First: who has an answer finds its batch counted.
   Bump(page.batches);
   BumpBy(page.batch_rows, rows_);
+  AnswerAll(said, service_ns, page);
   Clear();
 }
 
