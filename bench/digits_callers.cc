@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<DigitsCallers>> DigitsCallers::Start(const Option
   }
   callers->directory_ = directory;
   std::ofstream config(directory + "/config.yaml");
-  config << std::ifstream(BATON_DIGITS_MODEL "/config.yaml").rdbuf()
+  config << std::ifstream(BATON_MODELS "/digits/config.yaml").rdbuf()
          << "\nworker: {cpu: " << options.worker_cpu << "}\n";
   if (options.max_batch > 1) {
     config << "batching: {max_batch: " << options.max_batch
@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<DigitsCallers>> DigitsCallers::Start(const Option
   }
   config.close();
   std::error_code error;
-  std::filesystem::copy_file(BATON_DIGITS_MODEL "/model.safetensors",
+  std::filesystem::copy_file(BATON_MODELS "/digits/model.safetensors",
                              directory + "/model.safetensors", error);
   if (error) return absl::InternalError(absl::StrCat("the digits model: ", error.message()));
   LaunchOptions launch;
