@@ -21,8 +21,7 @@ PingPong::PingPong(int peer_cpu) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   PinThisThread(peer_cpu);
   for (uint64_t expected = 1;; ++expected) {
-    while (lines_->ping.load(std::memory_order_acquire) != expected) {
-    }
+    while (lines_->ping.load(std::memory_order_acquire) != expected) ipc::SpinPause();
     lines_->pong.store(expected, std::memory_order_release);
   }
 }
