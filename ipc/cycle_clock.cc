@@ -64,7 +64,8 @@ void CycleClock::BeginWindow(uint64_t ticks, int64_t ns) {
   if (passed_ns <= kLongestNs && passed_ticks >= static_cast<uint64_t>(kShortestNs) / 256) {
     const uint64_t rate = (static_cast<uint64_t>(passed_ns) << kRateBits) / passed_ticks;
     const uint64_t difference = std::max(rate, ns_per_tick_) - std::min(rate, ns_per_tick_);
-    const bool as_before = difference <= rate / kRateTolerance;
+    // 0: the counter has been set, by whoever moved the machine.
+    const bool as_before = rate > 0 && difference <= rate / kRateTolerance;
     ns_per_tick_ = rate;
     if (as_before) window_ticks_ = (static_cast<uint64_t>(kWindowNs) << kRateBits) / rate;
   }

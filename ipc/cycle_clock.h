@@ -18,7 +18,6 @@
 #define BATON_IPC_CYCLE_CLOCK_H_
 
 #include <cstdint>
-#include <string_view>
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
