@@ -225,12 +225,13 @@ bool Session::Turn() {
 
 void Session::MarkGone() {
   gone_.store(true, std::memory_order_release);
+  // Before the arenas: who sees that none is mapped sees that none is closing, too.
+  closing_generation_.store(0, std::memory_order_release);
   event_word_.fetch_add(1, std::memory_order_release);
   ipc::FutexWakeAll(&event_word_);
   // Nobody is left who would close them for the next generation.
   for (std::unique_ptr<LeasedArena>& arena : leases_.ServerGone()) LetGo(std::move(arena), [] {});
   device_thread_.Discard();
-  closing_generation_.store(0, std::memory_order_release);
   const std::lock_guard lock(mutex_);
   for (auto& [call, pending] : pending_) {
     if (pending.done) continue;
