@@ -46,16 +46,19 @@ std::vector<Process> AllProcesses() {
   return processes;
 }
 
-// The server that this process launched: its children that are Baton's, and theirs.
-std::vector<pid_t> ServerProcesses() {
+// Of the server whose worker that is, and of no other that this process has launched: the worker's
+// parent, and all that it has started.
+std::vector<pid_t> ServerProcesses(pid_t worker) {
   const std::vector<Process> all = AllProcesses();
-  std::vector<pid_t> found{::getpid()};
+  std::vector<pid_t> found;
+  for (const Process& one : all) {
+    if (one.pid == worker) found.push_back(one.parent);
+  }
   for (size_t i = 0; i < found.size(); ++i) {
     for (const Process& one : all) {
       if (one.parent == found[i] && one.name.starts_with("baton-")) found.push_back(one.pid);
     }
   }
-  found.erase(found.begin());
   return found;
 }
 
@@ -148,7 +151,7 @@ absl::StatusOr<std::unique_ptr<Subject>> MakeIdleCpu(NullServer& server, int cha
     if (!channel.ok()) return channel.status();
     open.push_back(*std::move(channel));
   }
-  std::vector<pid_t> processes = ServerProcesses();
+  std::vector<pid_t> processes = ServerProcesses(server.worker_pid());
   if (processes.empty()) return absl::NotFoundError("the server's processes are not in /proc");
   return std::make_unique<IdleCpu>(std::move(open), std::move(processes));
 }
