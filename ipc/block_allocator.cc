@@ -2,19 +2,21 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace baton::ipc {
 
 BlockAllocator::BlockAllocator(uint32_t granules, uint32_t max_blocks)
     : granules_(granules), max_blocks_(max_blocks) {
   for (auto& row : heads_) std::fill(std::begin(row), std::end(row), kNone);
-  // Loaned blocks, and between any two of them at most one free range.
-  nodes_.resize(2 * size_t{max_blocks} + 2);
+  // Loaned blocks and the one freed last, and between any two of them at most one free range.
+  nodes_.resize(2 * (size_t{max_blocks} + 1) + 2);
   for (uint32_t i = static_cast<uint32_t>(nodes_.size()); i-- > 0;) ReturnNode(i);
   if (granules_ > 0) {
     const uint32_t whole = TakeNode();
     nodes_[whole] = Node{.granule = 0, .granules = granules_};
     InsertFree(whole);
+    free_granules_ = granules_;
   }
 }
 
@@ -69,7 +71,6 @@ void BlockAllocator::InsertFree(uint32_t node) {
   head = node;
   first_bits_ |= 1u << at.first;
   second_bits_[at.first] |= 1u << at.second;
-  free_granules_ += range.granules;
 }
 
 void BlockAllocator::RemoveFree(uint32_t node) {
@@ -86,7 +87,6 @@ void BlockAllocator::RemoveFree(uint32_t node) {
   }
   if (range.next != kNone) nodes_[range.next].previous = range.previous;
   range.free = false;
-  free_granules_ -= range.granules;
 }
 
 uint32_t BlockAllocator::TakeNode() {
@@ -104,6 +104,23 @@ void BlockAllocator::ReturnNode(uint32_t node) {
 std::optional<BlockAllocator::Block> BlockAllocator::Allocate(uint32_t granules) {
   granules = std::max(granules, 1u);
   if (loaned_ == max_blocks_) return std::nullopt;
+  std::optional<Block> block;
+  if (last_ && last_->granules == granules) {
+    block = std::exchange(last_, std::nullopt);
+  } else {
+    block = Cut(granules);
+    if (!block && last_) {
+      JoinLast();
+      block = Cut(granules);
+    }
+    if (!block) return std::nullopt;
+  }
+  ++loaned_;
+  free_granules_ -= granules;
+  return block;
+}
+
+std::optional<BlockAllocator::Block> BlockAllocator::Cut(uint32_t granules) {
   const uint32_t found = FindFree(granules);
   if (found == kNone) return std::nullopt;
   RemoveFree(found);
@@ -119,13 +136,24 @@ std::optional<BlockAllocator::Block> BlockAllocator::Allocate(uint32_t granules)
     block.granules = granules;
     InsertFree(rest);
   }
-  ++loaned_;
   return Block{.granule = nodes_[found].granule, .granules = granules, .node = found};
 }
 
 void BlockAllocator::Free(const Block& block) {
-  uint32_t node = block.node;
+  JoinLast();
+  last_ = block;
   --loaned_;
+  free_granules_ += block.granules;
+}
+
+void BlockAllocator::JoinLast() {
+  if (!last_) return;
+  const uint32_t node = last_->node;
+  last_.reset();
+  Join(node);
+}
+
+void BlockAllocator::Join(uint32_t node) {
   if (const uint32_t after = nodes_[node].after; after != kNone && nodes_[after].free) {
     RemoveFree(after);
     nodes_[node].granules += nodes_[after].granules;
@@ -144,7 +172,8 @@ void BlockAllocator::Free(const Block& block) {
   InsertFree(node);
 }
 
-uint32_t BlockAllocator::LargestFree() const {
+uint32_t BlockAllocator::LargestFree() {
+  JoinLast();
   if (first_bits_ == 0) return 0;
   const uint32_t first = 31 - static_cast<uint32_t>(std::countl_zero(first_bits_));
   const uint32_t second = 31 - static_cast<uint32_t>(std::countl_zero(second_bits_[first]));
@@ -194,8 +223,10 @@ bool BlockAllocator::CheckConsistency() const {
     at += range.granules;
     before = node;
   }
-  return at == granules_ && free_ranges == listed && free_granules == free_granules_ &&
-         loaned == loaned_;
+  const uint32_t kept = last_ ? 1 : 0;
+  return at == granules_ && free_ranges == listed &&
+         free_granules + (last_ ? last_->granules : 0) == free_granules_ &&
+         loaned == loaned_ + kept;
 }
 
 }  // namespace baton::ipc

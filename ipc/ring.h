@@ -24,6 +24,7 @@
 #include <cstring>
 
 #include "ipc/channel_layout.h"
+#include "ipc/prefetch.h"
 
 namespace baton::ipc {
 
@@ -49,7 +50,7 @@ class RingProducer {
   uint64_t next() const { return next_; }
 
   // Has the next entry's line brought here, to be written, meanwhile.
-  void Prefetch() const { __builtin_prefetch(&entries_[next_ & mask_], 1); }
+  void Prefetch() const { PrefetchToWrite(&entries_[next_ & mask_]); }
 
   // Publishes the entry that `fill(Entry&)` writes (all but the stamp), and
   // returns its sequence. The slot must be free. Wait-free.
@@ -115,7 +116,7 @@ class RingConsumer {
   void Advance() { ++next_; }
 
   // Has the next entry's line brought here meanwhile. For who is about to look at many rings.
-  void Prefetch() const { __builtin_prefetch(&entries_[next_ & mask_]); }
+  void Prefetch() const { PrefetchToRead(&entries_[next_ & mask_]); }
 
  private:
   const Entry* entries_ = nullptr;

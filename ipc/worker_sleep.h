@@ -62,6 +62,20 @@ class WorkerSleep {
     sleeping_.store(0, std::memory_order_relaxed);
   }
 
+  // As Sleep, for `times` times `beat_ns` at most, after each of which `beat()` is called. The flag
+  // stays up all the while, so that no ring has to be looked at again to sleep on.
+  template <typename HasWork, typename Beat>
+  void SleepAndBeat(HasWork&& has_work, int64_t beat_ns, int times, Beat&& beat) {
+    // SYNC: worker_sleeps, as in SleepFor.
+    sleeping_.store(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    for (int i = 0; i < times && (i > 0 || !has_work()); ++i) {
+      if (Poll(beat_ns, /*doorbell=*/true)) break;
+      beat();
+    }
+    sleeping_.store(0, std::memory_order_relaxed);
+  }
+
   // As Sleep, for a worker that may not serve: deaf to the doorbell, which
   // belongs to whoever serves.
   void SleepForCommand(int timeout_ms) {
@@ -69,7 +83,8 @@ class WorkerSleep {
   }
 
  private:
-  void Poll(int64_t timeout_ns, bool doorbell);
+  // Whether it was woken, if only by a signal.
+  bool Poll(int64_t timeout_ns, bool doorbell);
 
   std::atomic<uint32_t>& sleeping_;
   int doorbell_fd_;

@@ -474,7 +474,7 @@ void ChannelCore::FreeIfDone(uint32_t index) {
   if (!slot.outstanding || slot.kept) FreeResponse(slot);
   if (slot.outstanding) return;
   if (slot.has_request) FreeRequest(slot);
-  EndInputs(slot);
+  if (slot.has_inputs || slot.input_arena != nullptr) EndInputs(slot);
   slot.own_plan.reset();
   slot.next = free_slot_;
   free_slot_ = index;

@@ -6,6 +6,7 @@
 
 #include "ipc/eventfd.h"
 #include "ipc/futex.h"
+#include "ipc/prefetch.h"
 #include "ipc/worker_sleep.h"
 #include "runtime/front/channel_core.h"
 #include "runtime/front/hold.h"
@@ -88,6 +89,8 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
 
 void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) {
   Slot& slot = slots_[index];
+  // Its user reads the first output next: its line comes over from the worker's core meanwhile.
+  ipc::PrefetchToRead(ResponseBytes(slot.response) + slot.plan->first_output);
   if (!ReadOutputs(slot, entry)) return;
   absl::Status status;
   if (slot.has_device) status = LeaseResults(slot, entry.generation);
@@ -139,7 +142,7 @@ void ChannelCore::EndRing(uint32_t index) {
     FreeRequest(slot);
   }
   if (slot.stream != nullptr) streams_.RingEnded(*slot.stream);
-  EndInputs(slot);
+  if (slot.has_inputs || slot.input_arena != nullptr) EndInputs(slot);
   FreeIfDone(index);
 }
 

@@ -68,6 +68,8 @@ struct ChannelSlot {
   absl::Status status;  // kReady: how it ended; withdrawn: how it ends unless it was started
   ResponseLayout* layout = nullptr;
   std::vector<TensorView> views;
+  uint64_t views_of = 0;  // the serial of the layout that they show; 0: of none
+  uint32_t views_in = 0;  // the granule of the block that they are in
   uint64_t generation = 0;
   uint64_t service_ns = 0;
   uint32_t next = kNoSlot;  // free list or ready list

@@ -30,6 +30,7 @@ struct PlanRep {
   // Both grow when results turn out to need more than was first loaned.
   mutable uint32_t response_granules = 0;
   mutable uint32_t device_granules = 0;  // 0: results go to the response's block
+  mutable uint64_t first_output = 0;     // offset in its block of the last answer's first output
   mutable uint32_t chunk_granules = 0;   // of a stream's start: for each response
 };
 

@@ -1,10 +1,19 @@
 #include "runtime/front/response_layouts.h"
 
+#include <atomic>
 #include <utility>
 
 #include "absl/status/status.h"
 
 namespace baton::internal {
+namespace {
+
+uint64_t NextSerial() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
 
 ResponseLayouts::~ResponseLayouts() {
   for (ResponseLayout* layout : kept_) delete layout;
@@ -30,6 +39,7 @@ absl::StatusOr<ResponseLayout*> ResponseLayouts::Get(uint64_t generation, uint64
   auto layout = std::make_unique<ResponseLayout>();
   layout->generation = generation;
   layout->token = token;
+  layout->serial = NextSerial();
   layout->end = ipc::LayoutEnd(*tensors);
   layout->device_end = ipc::DeviceLayoutEnd(*tensors);
   layout->tensors = *std::move(tensors);

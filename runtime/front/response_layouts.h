@@ -23,6 +23,7 @@ namespace baton::internal {
 struct ResponseLayout {
   uint64_t generation = 0;
   uint64_t token = 0;
+  uint64_t serial = 0;      // of no other layout of this process
   uint64_t end = 0;         // bytes of a block that it uses
   uint64_t device_end = 0;  // and of one on the device
   std::vector<ipc::TensorLayout> tensors;

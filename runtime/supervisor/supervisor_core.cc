@@ -30,8 +30,10 @@ constexpr int64_t kStandstillNs = 1000 * kNsPerMs;
 constexpr absl::Duration kPredecessorGrace = absl::Seconds(2);
 constexpr absl::Duration kPredecessorPatience = absl::Seconds(30);
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
-// How often it is looked for what workers have left behind, when none has ended.
+// How often it is looked for what workers have left behind; and while one serves and nothing else
+// happens, when it is a matter of zombies alone.
 constexpr int64_t kOrphansNs = 250 * kNsPerMs;
+constexpr int64_t kOrphansServingNs = 2000 * kNsPerMs;
 // How long nobody is accepted after it did not work (out of descriptors).
 constexpr int64_t kAcceptPauseNs = 100 * kNsPerMs;
 // How long a worker may read nothing of what waits for it.
@@ -313,8 +315,9 @@ void SupervisorCore::Tick(int64_t now_ns) {
   }
   if (accept_paused_ && now_ns >= accept_again_ns_) AcceptAgain();
   helper_.Tick(now_ns);
-  if (now_ns >= next_orphans_ns_) {
-    next_orphans_ns_ = now_ns + kOrphansNs;
+  const bool serving = machine_.state() == State::kServing && confirming_ == 0;
+  if (now_ns - orphans_looked_ns_ >= (serving ? kOrphansServingNs : kOrphansNs)) {
+    orphans_looked_ns_ = now_ns;
     orphans_.Look();
   }
   if (confirming_ != 0 && now_ns >= next_ask_ns_) AskForConfirmation(now_ns);

@@ -221,7 +221,7 @@ class SupervisorCore : private FrontTable::Owner {
 
   std::set<uint64_t> overridden_;  // not confirmed freed when the next one was admitted
   int64_t next_overridden_ask_ns_ = 0;
-  int64_t next_orphans_ns_ = 0;
+  int64_t orphans_looked_ns_ = 0;
   uint64_t overridden_asked_ = 0;  // the one that was asked about last
   uint64_t confirming_ = 0;        // the generation that is being asked about
   int freed_in_a_row_ = 0;

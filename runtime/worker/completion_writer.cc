@@ -21,7 +21,9 @@ void CompletionWriter::Begin(uint64_t generation, uint64_t next) {
 
 void CompletionWriter::Publish(const Completion& completion, const Answer& answer) {
   uint32_t descriptor_bytes = answer.description.bytes;
+  auto code = absl::StatusCode::kOk;
   if (!answer.status.ok()) {
+    code = answer.status.code();
     const auto text = answer.status.message();
     descriptor_bytes =
         static_cast<uint32_t>(std::min({text.size(), completion.text.size(), kMaxErrorBytes}));
@@ -33,7 +35,7 @@ void CompletionWriter::Publish(const Completion& completion, const Answer& answe
     entry.descriptor_token = answer.description.token;
     entry.needed_bytes = answer.needed_bytes;
     entry.descriptor_bytes = descriptor_bytes;
-    entry.status_code = static_cast<uint16_t>(answer.status.code());
+    entry.status_code = static_cast<uint16_t>(code);
     entry.flags = static_cast<uint16_t>((answer.dropped ? ipc::kCompletionDropped : 0) |
                                         (answer.stale_inputs ? ipc::kCompletionStaleInputs : 0) |
                                         (completion.more ? ipc::kCompletionMore : 0));

@@ -65,6 +65,15 @@ class KnownRequests {
   absl::StatusOr<KnownRequest*> Get(const DescriptionName& name, std::span<const std::byte> block,
                                     const Signature& signature);
 
+  // As Get, from memory alone: nullptr is not yet a refusal.
+  KnownRequest* Recall(const DescriptionName& name, uint64_t block_bytes) const {
+    KnownRequest* const known = known_[name.token % ipc::kMaxPlans].get();
+    const bool is_it = known != nullptr && name.token != 0 && known->token == name.token &&
+                       known->method == name.method && known->item == name.item &&
+                       known->end <= block_bytes && known->device_end <= name.device_bytes;
+    return is_it ? known : nullptr;
+  }
+
   // The one that is known by `token`; nullptr: none is.
   const KnownRequest* Find(uint64_t token) const {
     const KnownRequest* const known = known_[token % ipc::kMaxPlans].get();

@@ -21,15 +21,11 @@ void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device
   device_ = device;
   cursor_ = on_device() ? 0 : reserve_;
   bounced_.clear();
+  placed_ = 0;
   for (WrittenOutput& output : outputs_) output.there = false;
 }
 
-absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const int64_t> shape) {
-  if (index >= outputs_.size() || outputs_[index].there) {
-    return absl::InternalError(absl::StrCat("the model asked for output ", index,
-                                            " twice, or has no such output: it has ",
-                                            outputs_.size()));
-  }
+absl::Status ResponseWriter::Learn(size_t index, DType dtype, std::span<const int64_t> shape) {
   const TensorSpec& spec = signature_.outputs[index];
   const std::optional<uint64_t> bytes = TensorBytes(dtype, shape);
   if (!Fits(spec, dtype, shape) || !bytes || *bytes > (uint64_t{1} << 46)) {
@@ -38,16 +34,35 @@ absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const in
         ", its signature says ", ToString(spec)));
   }
   WrittenOutput& output = outputs_[index];
-  output.there = true;
   output.dtype = dtype;
   output.rank = static_cast<uint32_t>(shape.size());
   // All of it: what was described before is known by it.
   const auto rest = std::copy(shape.begin(), shape.end(), output.shape.begin());
   std::fill(rest, output.shape.end(), 0);
-  output.offset = cursor_;
   output.bytes = *bytes;
+  return absl::OkStatus();
+}
+
+absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const int64_t> shape) {
+  if (index >= outputs_.size() || outputs_[index].there) {
+    return absl::InternalError(absl::StrCat("the model asked for output ", index,
+                                            " twice, or has no such output: it has ",
+                                            outputs_.size()));
+  }
+  WrittenOutput& output = outputs_[index];
+  // Most are what they were the last time; what was not found right then is kInvalid.
+  const bool same = output.dtype == dtype && dtype != DType::kInvalid &&
+                    output.rank == shape.size() &&
+                    std::equal(shape.begin(), shape.end(), output.shape.begin());
+  if (!same) {
+    if (absl::Status learned = Learn(index, dtype, shape); !learned.ok()) return learned;
+  }
+  if (!same || output.offset != cursor_ || output.on_device != on_device()) changed_ = true;
+  output.there = true;
+  ++placed_;
+  output.offset = cursor_;
   output.on_device = on_device();
-  cursor_ = ipc::RoundUpToGranules(cursor_ + *bytes);
+  cursor_ = ipc::RoundUpToGranules(cursor_ + output.bytes);
   const uint64_t room = on_device() ? device_.bytes : block_.size();
   if (output.offset + output.bytes > room) {
     return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
@@ -93,25 +108,41 @@ absl::Status ResponseWriter::CopyToDevice() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
-  for (size_t i = 0; i < outputs_.size(); ++i) {
-    if (!outputs_[i].there) {
-      return absl::InternalError(
-          absl::StrCat("the model gave no output '", signature_.outputs[i].name, "'"));
-    }
+absl::Status ResponseWriter::Describe() {
+  const auto missing = std::find_if(outputs_.begin(), outputs_.end(),
+                                    [](const auto& output) { return !output.there; });
+  if (missing != outputs_.end()) {
+    const auto index = static_cast<size_t>(missing - outputs_.begin());
+    return absl::InternalError(
+        absl::StrCat("the model gave no output '", signature_.outputs[index].name, "'"));
   }
   const absl::StatusOr<const ResponseDescriptions::Prepared*> prepared =
       descriptions_.Get(outputs_);
   if (!prepared.ok()) return prepared.status();
-  const ipc::DescriptorBytes& bytes = (*prepared)->bytes;
+  last_ = *prepared;
+  last_token_ = last_->token;
+  changed_ = false;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {
+  // Most responses look like the one before. Another writer's may have taken the place of its
+  // description: under another token, since none is given twice.
+  const bool as_last = !changed_ && placed_ == outputs_.size() && last_->token == last_token_;
+  if (!as_last) {
+    if (absl::Status described = Describe(); !described.ok()) return described;
+  }
+  const ipc::DescriptorBytes& bytes = last_->bytes;
   if (bytes.size() > block_.size()) {
     return absl::ResourceExhaustedError(absl::StrCat("the results need a block of at least ",
                                                      needed_bytes(), " bytes, ", block_.size(),
                                                      " were loaned"));
   }
-  if (absl::Status copied = CopyToDevice(); !copied.ok()) return copied;
+  if (!bounced_.empty()) {
+    if (absl::Status copied = CopyToDevice(); !copied.ok()) return copied;
+  }
   std::memcpy(block_.data(), bytes.data(), bytes.size());
-  return Description{.token = (*prepared)->token, .bytes = static_cast<uint32_t>(bytes.size())};
+  return Description{.token = last_token_, .bytes = static_cast<uint32_t>(bytes.size())};
 }
 
 }  // namespace baton::runtime

@@ -58,6 +58,8 @@ class ResponseWriter : public loader::OutputSink {
   // writes the description. INTERNAL when the model left an output out.
   absl::StatusOr<Description> Finish();
 
+  // Where the first output of a response goes, in a block on the host.
+  uint64_t first_offset() const { return reserve_; }
   // The blocks that would hold everything that was asked for.
   uint64_t needed_bytes() const { return on_device() ? reserve_ : cursor_; }
   uint64_t needed_device_bytes() const { return on_device() ? cursor_ : 0; }
@@ -66,8 +68,12 @@ class ResponseWriter : public loader::OutputSink {
   DType SpecDType(size_t index) const {
     return index < outputs_.size() ? signature_.outputs[index].dtype : DType::kInvalid;
   }
+  // Checks a dtype and shape against the signature, and notes them in outputs_[index].
+  absl::Status Learn(size_t index, DType dtype, std::span<const int64_t> shape);
   absl::Status Place(size_t index, DType dtype, std::span<const int64_t> shape);
   absl::Status CopyToDevice();
+  // Finds out what outputs_ are described by: last_.
+  absl::Status Describe();
 
   const Signature& signature_;
   ResponseDescriptions& descriptions_;
@@ -79,6 +85,10 @@ class ResponseWriter : public loader::OutputSink {
   std::vector<std::vector<std::byte>> bounce_;
   std::vector<size_t> bounced_;
   std::vector<WrittenOutput> outputs_;
+  size_t placed_ = 0;    // of outputs_
+  bool changed_ = true;  // one of them, since last_ was given
+  const ResponseDescriptions::Prepared* last_ = nullptr;
+  uint64_t last_token_ = 0;  // of *last_, as long as it is that
 };
 
 }  // namespace baton::runtime

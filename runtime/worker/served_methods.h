@@ -36,6 +36,10 @@ class ServedMethods {
     if (methods_.empty()) Learn(model);
     return index < methods_.size() ? &methods_[index] : nullptr;
   }
+  // As Get; nullptr also before the first Get.
+  const ServedMethod* Find(uint32_t index) const {
+    return index < methods_.size() ? &methods_[index] : nullptr;
+  }
   // Whether the model speaks of methods at all; known after Get.
   bool named() const { return named_; }
 

@@ -180,6 +180,8 @@ class ServingLoop : public ServingHost {
   static constexpr uint64_t kRecentSweeps = 8;
   // How many of the others a glimpse looks at.
   static constexpr int kOthersAGlimpse = 2;
+  // After so many heartbeats asleep, all is looked at again whatever the doorbell says.
+  static constexpr int kBeatsALook = 10;
   std::vector<size_t> recent_;  // channels, by number
   uint64_t sweep_ = kRecentSweeps;
   int64_t last_ns_ = 0;   // when the clock was last read

@@ -112,6 +112,37 @@ TEST(WorkerSleepTest, SleepsForLessThanAMillisecond) {
   EXPECT_FALSE(DrainEventFd(bench.doorbell.get()));
 }
 
+TEST(WorkerSleepTest, BeatsInItsSleepAndLooksAtTheRingsOnce) {
+  Bench bench;
+  int looks = 0;
+  int beats = 0;
+  const auto look = [&] { return ++looks > 1; };
+  const auto beat = [&] {
+    EXPECT_EQ(bench.sleeping.load(), 1u) << "a front has to see that it sleeps";
+    ++beats;
+  };
+  bench.sleep.SleepAndBeat(look, 1'000'000, 3, beat);
+  EXPECT_EQ(beats, 3);
+  EXPECT_EQ(looks, 1);
+  EXPECT_EQ(bench.sleeping.load(), 0u);
+}
+
+TEST(WorkerSleepTest, WakesFromASleepInWhichItBeats) {
+  Bench bench;
+  // Between two beats: what a front does that sees the flag.
+  const auto ring = [&] { WakeWorkerIfSleeping(bench.sleeping, bench.doorbell.get()); };
+  int beats = 0;
+  bench.sleep.SleepAndBeat([] { return false; }, 1'000'000, 1000,
+                           [&] {
+                             if (++beats == 2) ring();
+                           });
+  EXPECT_EQ(beats, 2);
+  EXPECT_FALSE(DrainEventFd(bench.doorbell.get()));
+  // What is there already is not slept on.
+  bench.sleep.SleepAndBeat([] { return true; }, 3'600'000'000'000, 1, [&] { ++beats; });
+  EXPECT_EQ(beats, 2);
+}
+
 TEST(WorkerSleepTest, ACommandWakesAndIsDrained) {
   Bench bench;
   SignalEventFd(bench.command.get());
