@@ -52,6 +52,9 @@ bool ChannelCore::ReadOutputs(Slot& slot, const ipc::CompletionEntry& entry) {
     return false;
   }
   slot.layout = *layout;
+  if (!(*layout)->order.empty()) {
+    slot.plan->first_output = (*layout)->tensors[(*layout)->order[0]].offset;
+  }
   // The same slot gets the same block again, mostly, and the same kind of answer.
   if (slot.views_of == (*layout)->serial && slot.views_in == slot.response.granule &&
       !slot.has_device) {
@@ -60,7 +63,6 @@ bool ChannelCore::ReadOutputs(Slot& slot, const ipc::CompletionEntry& entry) {
   slot.views_of = slot.has_device ? 0 : (*layout)->serial;
   slot.views_in = slot.response.granule;
   const size_t count = (*layout)->order.size();
-  if (count > 0) slot.plan->first_output = (*layout)->tensors[(*layout)->order[0]].offset;
   slot.views.resize(count);
   for (size_t i = 0; i < count; ++i) {
     const ipc::TensorLayout& tensor = (*layout)->tensors[(*layout)->order[i]];

@@ -25,13 +25,16 @@ using Session = std::shared_ptr<FrontSession>;
 
 Session Attach(const std::string& name, const std::string& run_directory, double connect_timeout,
                uint64_t request_arena_bytes, uint64_t response_arena_bytes, uint32_t ring_entries,
-               const std::string& backing, uint64_t max_arena_bytes, uint32_t max_channels) {
+               const std::string& backing, bool huge_pages, int numa_node, uint64_t max_arena_bytes,
+               uint32_t max_channels) {
   FrontSession::Options options;
   options.front.run_directory = run_directory;
   options.front.connect_timeout = absl::Seconds(connect_timeout);
   options.channel.request_arena_bytes = request_arena_bytes;
   options.channel.response_arena_bytes = response_arena_bytes;
   options.channel.ring_entries = ring_entries;
+  options.channel.huge_pages = huge_pages;
+  options.channel.numa_node = numa_node;
   options.max_arena_bytes = max_arena_bytes;
   options.max_channels = max_channels;
   if (backing == "memfd") {
@@ -131,7 +134,8 @@ void AddSession(py::module_& module) {
   module.def("attach", Attach, py::arg("name"), py::arg("run_directory"),
              py::arg("connect_timeout"), py::arg("request_arena_bytes"),
              py::arg("response_arena_bytes"), py::arg("ring_entries"), py::arg("backing"),
-             py::arg("max_arena_bytes"), py::arg("max_channels"));
+             py::arg("huge_pages"), py::arg("numa_node"), py::arg("max_arena_bytes"),
+             py::arg("max_channels"));
 }
 
 void AddCalls(py::module_& module) {

@@ -70,6 +70,8 @@ def attach(
     response_arena_bytes: int,
     ring_entries: int,
     backing: str,
+    huge_pages: bool,
+    numa_node: int,
     max_arena_bytes: int,
     max_channels: int,
 ) -> Session: ...

@@ -87,6 +87,8 @@ class Front(FrontBase[_front.Method]):
         response_arena_bytes: int = 16 * _MIB,
         ring_entries: int = 256,
         backing: str = "memfd",
+        huge_pages: bool = False,
+        numa_node: Optional[int] = None,
         max_arena_bytes: int = 4096 * _MIB,
         max_channels: int = 256,
     ) -> "Front":
@@ -101,6 +103,11 @@ class Front(FrontBase[_front.Method]):
                 a larger result does not.
             ring_entries: most calls of one channel at once; a power of two.
             backing: "memfd", or "shm" for /dev/shm.
+            huge_pages: huge pages for channels where the system has some to give, else normal ones. For
+                arenas of tens of MiB and more; a memfd, whatever `backing` says.
+            numa_node: the memory node that channels are taken from as long as it has memory left: that of
+                the CPUs that the worker runs on, and this process. Without one, wherever the opening
+                thread's memory comes from. `InvalidArgument` for one that this process may not use.
             max_arena_bytes: see request_arena_bytes.
             max_channels: calls under way, and channels that results keep.
 
@@ -115,6 +122,8 @@ class Front(FrontBase[_front.Method]):
                 response_arena_bytes=response_arena_bytes,
                 ring_entries=ring_entries,
                 backing=backing,
+                huge_pages=huge_pages,
+                numa_node=-1 if numa_node is None else numa_node,
                 max_arena_bytes=max_arena_bytes,
                 max_channels=max_channels,
             )

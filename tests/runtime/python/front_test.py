@@ -4,6 +4,7 @@ import gc
 import inspect
 import os
 import pickle
+import re
 import signal
 import threading
 import time
@@ -158,6 +159,16 @@ class Tensors(served.ServedCase):
         data = np.random.default_rng(1).integers(0, 256, 64 * MIB, np.uint8)
         out = front.call_tensors({"data": data})["data"]
         self.assertTrue(np.array_equal(out, data))
+
+    def test_channels_on_huge_pages_and_on_a_node(self):
+        with open("/proc/self/status", encoding="utf-8") as status:
+            node = int(re.search(r"Mems_allowed_list:\s*(\d+)", status.read()).group(1))
+        front = self.front(self.probe("echo"), {"huge_pages": True, "numa_node": node, "backing": "shm"})
+        data = np.random.default_rng(2).integers(0, 256, 3 * MIB, np.uint8)
+        np.testing.assert_array_equal(front.predict(data), data)
+        nowhere = self.front(self.probe("echo"), {"numa_node": 1023}, name="other")
+        with self.assertRaisesRegex(baton.InvalidArgument, "NUMA node 1023 is none"):
+            nowhere.predict(data)
 
     def test_strided_and_foreign_arrays(self):
         front = self.front(self.probe("echo"))
