@@ -72,7 +72,8 @@ void ChannelServerImpl::Anticipate(const SubmissionEntry& entry) const {
   }
   const std::span<std::byte> response =
       memory_.ResponseBlock(entry.response_granule, entry.response_granules);
-  if (const ServedMethod* const method = methods_.Find(entry.method); method != nullptr) {
+  const ServedMethod* const method = methods_.Find(entry.method);
+  if (method != nullptr && method->writer->first_offset() < response.size()) {
     ipc::PrefetchToWrite(response.data() + method->writer->first_offset());
   }
 }
