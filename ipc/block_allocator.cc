@@ -108,11 +108,9 @@ std::optional<BlockAllocator::Block> BlockAllocator::Allocate(uint32_t granules)
   if (last_ && last_->granules == granules) {
     block = std::exchange(last_, std::nullopt);
   } else {
+    // First, so that this is not cut from behind it: what stays would split the arena for good.
+    JoinLast();
     block = Cut(granules);
-    if (!block && last_) {
-      JoinLast();
-      block = Cut(granules);
-    }
     if (!block) return std::nullopt;
   }
   ++loaned_;
@@ -224,6 +222,10 @@ bool BlockAllocator::CheckConsistency() const {
     before = node;
   }
   const uint32_t kept = last_ ? 1 : 0;
+  if (last_ && (nodes_[last_->node].free || nodes_[last_->node].granule != last_->granule ||
+                nodes_[last_->node].granules != last_->granules)) {
+    return false;
+  }
   return at == granules_ && free_ranges == listed &&
          free_granules + (last_ ? last_->granules : 0) == free_granules_ &&
          loaned == loaned_ + kept;

@@ -8,7 +8,7 @@
 // each of those. The block freed last is kept as it is, and is the first to be
 // loaned again (its lines are still in the cache): who loans one size after
 // another of the same neither splits nor joins. All others are joined with
-// their neighbours at once, and that one before a loan is refused.
+// their neighbours at once, and that one before a loan of another size.
 //
 // Thread safety: none; one thread at a time. Cost: a few nanoseconds, no
 // allocation after construction.

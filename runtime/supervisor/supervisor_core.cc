@@ -31,7 +31,7 @@ constexpr absl::Duration kPredecessorGrace = absl::Seconds(2);
 constexpr absl::Duration kPredecessorPatience = absl::Seconds(30);
 constexpr int64_t kWedgeCheckNs = 250 * kNsPerMs;
 // How often it is looked for what workers have left behind; and while one serves and nothing else
-// happens, when it is a matter of zombies alone.
+// happens, when most of it was found by the look that a worker's end brings.
 constexpr int64_t kOrphansNs = 250 * kNsPerMs;
 constexpr int64_t kOrphansServingNs = 2000 * kNsPerMs;
 // How long nobody is accepted after it did not work (out of descriptors).

@@ -366,8 +366,9 @@ void ServingLoop::Wait() {
   } while (last_ns_ - start < budget_ns);
   do {
     // All rings are looked at again from time to time for all that: the doorbell is every front's,
-    // and one that is broken could have read it empty.
-    sleep_.SleepAndBeat(wanted, heartbeat_ns(), kBeatsALook, [this] { Heartbeat(clock.NowNs()); });
+    // and one that is broken could have read it empty. A stream's deadline rings nothing at all.
+    const int beats = active_calls > 0 ? 1 : kBeatsALook;
+    sleep_.SleepAndBeat(wanted, heartbeat_ns(), beats, [this] { Heartbeat(clock.NowNs()); });
     last_ns_ = clock.NowNs();
     Heartbeat(last_ns_);
   } while (!Wanted());

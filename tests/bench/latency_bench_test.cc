@@ -180,8 +180,8 @@ TEST_F(LatencyBenchTest, ComparesWithinARun) {
     rows.emplace(json["benchmarks"][i]["name"].Text(), json["benchmarks"][i]);
   }
   ASSERT_EQ(rows.size(), 3u) << "only what was asked for";
-  // A kernel's socket against shared memory alone, and against Baton. How they compare is not asked:
-  // on a busy machine the floor waits for its CPU.
+  // A kernel's socket against shared memory alone, and against Baton. How they compare is not
+  // asked: on a busy machine the floor waits for its CPU.
   EXPECT_GT(rows.at("UnixSocket/64/produced")["x_floor"].Number(), 0);
   EXPECT_GT(rows.at("UnixSocket/64/produced")["x_write_read"].Number(), 0);
   EXPECT_GT(rows.at("UnixSocket/64/produced")["x_baton"].Number(), 0);

@@ -177,6 +177,27 @@ TEST(BlockAllocator, ABlockJustFreedIsLoanedNext) {
   EXPECT_EQ(allocator.Allocate(7)->granule, blocks[4].granule);
 }
 
+TEST(BlockAllocator, ABlockJustFreedIsLoanedAsItIsThoughItCouldBeJoined) {
+  BlockAllocator allocator(16, 4);
+  const Block first = *allocator.Allocate(4);
+  const Block second = *allocator.Allocate(4);
+  allocator.Free(first);
+  allocator.Free(second);
+  EXPECT_TRUE(allocator.CheckConsistency());
+  EXPECT_EQ(allocator.loaned_blocks(), 0u);
+  EXPECT_EQ(allocator.free_granules(), 16u);
+  EXPECT_EQ(allocator.Allocate(4)->granule, second.granule);
+  EXPECT_TRUE(allocator.CheckConsistency());
+}
+
+TEST(BlockAllocator, ASmallBlockThatStaysDoesNotSplitTheArena) {
+  BlockAllocator allocator(16, 4);
+  allocator.Free(*allocator.Allocate(8));
+  const std::optional<Block> stays = allocator.Allocate(1);
+  ASSERT_TRUE(stays);
+  EXPECT_TRUE(allocator.Allocate(12));
+}
+
 TEST(BlockAllocator, ABlockJustFreedIsJoinedForWhomItIsTooSmall) {
   BlockAllocator allocator(8, 4);
   const Block first = *allocator.Allocate(3);

@@ -107,7 +107,8 @@ class Front(FrontBase[_front.Method]):
                 arenas of tens of MiB and more; a memfd, whatever `backing` says.
             numa_node: the memory node that channels are taken from as long as it has memory left: that of
                 the CPUs that the worker runs on, and this process. Without one, wherever the opening
-                thread's memory comes from. `InvalidArgument` for one that this process may not use.
+                thread's memory comes from. With one that this process may not use the calls raise
+                `InvalidArgument`.
             max_arena_bytes: see request_arena_bytes.
             max_channels: calls under way, and channels that results keep.
 

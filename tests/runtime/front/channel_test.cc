@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <set>
@@ -122,6 +123,33 @@ TEST_P(ChannelWith, SurvivesItsWorker) {
       const std::optional<Outcome> outcome = channel.Poll();
       ASSERT_TRUE(outcome && outcome->response.ok());
       EXPECT_EQ(outcome->response->generation(), generation);
+    }
+    server_.ShowReaped(generation);
+  }
+  ExpectAllFree(channel, options_);
+}
+
+// Each generation names its descriptions anew, and a slot gets the block that it had: what an
+// answer looks like is its own generation's all the same.
+TEST_P(ChannelWith, AnswersLookAsTheirGenerationSays) {
+  Channel channel = server_.Open(options_);
+  for (uint64_t generation = 1; generation < 5; ++generation) {
+    FunctionModel model([&](std::span<const TensorView>, loader::OutputSink& outputs) {
+      const int64_t elements[] = {static_cast<int64_t>(generation)};
+      const absl::StatusOr<std::span<std::byte>> y = outputs.Allocate(0, elements);
+      if (!y.ok()) return y.status();
+      std::fill_n(reinterpret_cast<float*>(y->data()), generation, static_cast<float>(generation));
+      return absl::OkStatus();
+    });
+    StepWorker worker(server_, 0, generation, model);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_TRUE(channel.Submit(Vector(channel, 3, 1)).ok());
+      ASSERT_TRUE(worker.Step());
+      const std::optional<Outcome> outcome = channel.Poll();
+      ASSERT_TRUE(outcome && outcome->response.ok());
+      const std::span<const float> y = outcome->response->output<float>("y");
+      EXPECT_EQ(y.size(), generation);
+      EXPECT_THAT(y, ::testing::Each(static_cast<float>(generation)));
     }
     server_.ShowReaped(generation);
   }

@@ -165,7 +165,14 @@ class Tensors(served.ServedCase):
             node = int(re.search(r"Mems_allowed_list:\s*(\d+)", status.read()).group(1))
         front = self.front(self.probe("echo"), {"huge_pages": True, "numa_node": node, "backing": "shm"})
         data = np.random.default_rng(2).integers(0, 256, 3 * MIB, np.uint8)
+
+        def memfds():
+            with open("/proc/self/maps", encoding="utf-8") as maps:
+                return {line for line in maps if "memfd:" in line}
+
+        before = memfds()
         np.testing.assert_array_equal(front.predict(data), data)
+        self.assertTrue(memfds() - before, "huge pages are a memfd's, whatever the backing says")
         nowhere = self.front(self.probe("echo"), {"numa_node": 1023}, name="other")
         with self.assertRaisesRegex(baton.InvalidArgument, "NUMA node 1023 is none"):
             nowhere.predict(data)

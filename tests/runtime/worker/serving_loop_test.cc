@@ -551,6 +551,40 @@ TEST_F(ServingLoopTest, OneThatSpinsForLongBeatsAndDoesNotSleep) {
   WaitUntil([&] { return ring.served == 1; });
 }
 
+// The doorbell is every front's: one that is broken may have read it empty.
+TEST_F(ServingLoopTest, WhatNobodyRangForIsFoundAllTheSame) {
+  heartbeat_ms_ = 1;
+  FakeRing& ring = NewRing();
+  Start();
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return page_.sleeping == 1; });
+  ring.waiting.fetch_add(1);
+  WaitUntil([&] { return ring.served == 1; });
+}
+
+TEST_F(ServingLoopTest, AnIdleWorkerBeatsWithoutALookAtItsRings) {
+  heartbeat_ms_ = 1;
+  FakeRing& ring = NewRing();
+  Start();
+  AddChannel(1, ring);
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return page_.sleeping == 1; });
+  const int64_t start = ipc::MonotonicNs();
+  const int before = ring.looks;
+  int64_t last = 0;
+  for (int beats = 0; beats < 200; ++beats) {
+    WaitUntil([&] { return page_.heartbeat_ns != last; });
+    last = page_.heartbeat_ns;
+  }
+  // Three looks in ten beats, where each beat had two; and there are no more beats than
+  // milliseconds.
+  const int64_t most_beats = (ipc::MonotonicNs() - start) / 1'000'000 + 1;
+  EXPECT_LE(ring.looks - before, most_beats);
+}
+
 TEST_F(ServingLoopTest, AnIdleWorkerStillBeats) {
   heartbeat_ms_ = 1;
   Start();
