@@ -89,8 +89,10 @@ void ChannelCore::Complete(const ipc::CompletionEntry& entry) {
 
 void ChannelCore::CompleteOk(uint32_t index, const ipc::CompletionEntry& entry) {
   Slot& slot = slots_[index];
-  // Its user reads the first output next: its line comes over from the worker's core meanwhile.
+  // Its user reads the first output next, and then submits, mostly: both lines come over from the
+  // worker's core meanwhile.
   ipc::PrefetchToRead(ResponseBytes(slot.response) + slot.plan->first_output);
+  submissions_.Prefetch();
   if (!ReadOutputs(slot, entry)) return;
   absl::Status status;
   if (slot.has_device) status = LeaseResults(slot, entry.generation);
