@@ -251,6 +251,33 @@ TEST(WorkerProcessTest, ACpuThatIsNotThereIsRefused) {
   }
 }
 
+TEST(WorkerProcessTest, SpinsForAsLongAsItsConfigSays) {
+  const cpu_set_t usable = CpusOf(0);
+  if (CPU_COUNT(&usable) < 2) return;  // with one it never spins, whatever it is told
+  for (const bool spins : {false, true}) {
+    Stage stage;
+    stage.WriteConfig(std::string("loader: native\nworker: {max_spin: ") + (spins ? "1h" : "0s") +
+                      "}\n");
+    FakeSupervisor worker(stage, 1, {});
+    worker.BringUp();
+    const auto wait = [](auto&& holds) {
+      while (!holds()) std::this_thread::yield();
+    };
+    wait([&] { return stage.page().heartbeat_ns != 0; });
+    if (spins) {
+      for (int i = 0; i < 3; ++i) {  // idle all the while
+        const int64_t beat = stage.page().heartbeat_ns;
+        wait([&] { return stage.page().heartbeat_ns != beat; });
+        EXPECT_EQ(stage.page().sleeping, 0u);
+      }
+    } else {
+      wait([&] { return stage.page().sleeping == 1; });
+    }
+    worker.Exit();
+    EXPECT_EQ(worker.Reap(), Exited(kExitDone));
+  }
+}
+
 TEST(WorkerProcessTest, TakesItsMemoryFromTheNumaNodeThatItWasGiven) {
   std::string node;  // the first that this process may use
   std::ifstream status("/proc/self/status");
