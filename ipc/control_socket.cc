@@ -310,16 +310,21 @@ absl::Status ControlSocket::CheckPeer() const {
 }
 
 absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path) {
-  absl::StatusOr<sockaddr_un> address = AddressOf(path);
+  // Bound under another name, and given its own when it listens: who waits for the name to appear
+  // and connects must not be refused. No longer than `path`, so that it fits an address, too.
+  std::string unready = path;
+  if (!unready.empty()) unready.back() = '~';
+  const absl::StatusOr<sockaddr_un> address = AddressOf(unready);
   if (!address.ok()) return address.status();
-  struct stat existing;
-  if (::lstat(path.c_str(), &existing) == 0) {
+  for (const std::string& name : {path, unready}) {
+    struct stat existing;
+    if (::lstat(name.c_str(), &existing) != 0) continue;
     if (!S_ISSOCK(existing.st_mode)) {
       return absl::FailedPreconditionError(
-          absl::StrCat(path, " is in the way: it is not a socket. Remove it"));
+          absl::StrCat(name, " is in the way: it is not a socket. Remove it"));
     }
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot remove the stale socket ", path));
+    if (::unlink(name.c_str()) != 0 && errno != ENOENT) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot remove the stale socket ", name));
     }
   }
   absl::StatusOr<UniqueFd> fd = NewSocket(SOCK_NONBLOCK);
@@ -327,7 +332,7 @@ absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path)
   // The mode of the descriptor becomes that of the name, from the start on.
   if (::fchmod(fd->get(), 0600) != 0 ||
       ::bind(fd->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0 ||
-      ::listen(fd->get(), kBacklog) != 0) {
+      ::listen(fd->get(), kBacklog) != 0 || ::rename(unready.c_str(), path.c_str()) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }
   ControlListener listener;

@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -359,6 +361,39 @@ TEST_F(ControlListenerTest, ConnectSaysWhatIsMissing) {
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("107"));
   EXPECT_TRUE(absl::IsInvalidArgument(ControlListener::Listen(deep).status()));
+}
+
+TEST_F(ControlListenerTest, WhoSeesTheNameIsNotRefused) {
+  std::string unready = path_;
+  unready.back() = '~';
+  for (int i = 0; i < 2000; ++i) {
+    std::atomic<bool> watching{false};
+    absl::Status connected;
+    std::thread client([&] {
+      watching = true;
+      while (::access(path_.c_str(), F_OK) != 0) {
+      }
+      connected = ControlSocket::Connect(path_, kSoon).status();
+    });
+    while (!watching) std::this_thread::yield();
+    const auto listener = ControlListener::Listen(path_);
+    client.join();
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    ASSERT_TRUE(connected.ok()) << connected;
+    EXPECT_FALSE(std::filesystem::exists(unready));
+    ASSERT_TRUE(std::filesystem::remove(path_));
+  }
+}
+
+TEST_F(ControlListenerTest, ReplacesWhatAKilledOneLeft) {
+  std::string unready = path_;
+  unready.back() = '~';
+  { ASSERT_TRUE(ControlListener::Listen(path_).ok()); }
+  std::filesystem::rename(path_, unready);
+  const auto listener = ControlListener::Listen(path_);
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  EXPECT_TRUE(ControlSocket::Connect(path_, kSoon).ok());
+  EXPECT_FALSE(std::filesystem::exists(unready));
 }
 
 TEST_F(ControlListenerTest, ReplacesAStaleSocketAndNothingElse) {
