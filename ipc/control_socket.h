@@ -140,8 +140,7 @@ class ControlListener {
 
   // Binds `path` with mode 0600. Replaces a socket that is there already: call
   // it only while holding the server folder's lock, which is what says that
-  // the one there is stale. The name appears when it listens, and stays when the
-  // listener goes. A SIGKILL in between leaves it with `~` as its last letter.
+  // the one there is stale. The name stays when the listener goes.
   static absl::StatusOr<ControlListener> Listen(const std::string& path);
 
   // Never waits. nullopt when nobody is waiting to be accepted.

@@ -79,7 +79,8 @@ class ServedCase(unittest.TestCase):
 
     def front(self, directory, front_options=None, **options):
         """A front of a server of the test's own."""
-        return self.serve(directory, **options).front(**(front_options or {}))
+        patient = {"connect_timeout": PATIENCE_S, **(front_options or {})}
+        return self.serve(directory, **options).front(**patient)
 
     def worker_pids(self, server):
         """The server's workers: children that are called so."""
