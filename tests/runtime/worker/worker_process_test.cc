@@ -256,10 +256,11 @@ TEST(WorkerProcessTest, SpinsForAsLongAsItsConfigSays) {
   if (CPU_COUNT(&usable) < 2) return;  // with one it never spins, whatever it is told
   for (const bool spins : {false, true}) {
     Stage stage;
-    stage.WriteConfig(std::string("loader: native\nworker: {max_spin: ") + (spins ? "1h" : "0s") +
+    stage.WriteConfig(std::string("loader: native\nworker: {max_spin: ") + (spins ? "1h" : "1us") +
                       "}\n");
     FakeSupervisor worker(stage, 1, {});
     worker.BringUp();
+    ASSERT_FALSE(HasFailure());  // it would be waited for in vain
     const auto wait = [](auto&& holds) {
       while (!holds()) std::this_thread::yield();
     };
