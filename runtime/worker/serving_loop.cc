@@ -229,6 +229,8 @@ bool ServingLoop::ServeRecent(loader::Model& model) {
   const uint64_t applied = applied_;
   for (size_t i = 0; i < recent_.size(); ++i) {
     Channel& channel = channels_[recent_[i]];
+    // Its next entry comes over from the front's core meanwhile.
+    if (i + 1 < recent_.size()) channels_[recent_[i + 1]].server->Prefetch();
     if (channel.removal) continue;
     served |= Serve(channel, model);
     // What began may be a call that goes on, or have waited: then all is looked at again.
@@ -249,6 +251,7 @@ bool ServingLoop::Sweep(loader::Model& model) {
     if (next_ >= channels_.size()) next_ = 0;
     const size_t index = next_++;
     ChannelServer& server = *channels_[index].server;
+    if (next_ < channels_.size()) channels_[next_].server->Prefetch();
     const bool takes = !channels_[index].removal;
     if (active_calls > 0) {
       served |= server.StepCalls(page_);
