@@ -54,25 +54,21 @@ class WorkerSleep {
   // The same; a negative `timeout_ns` is for ever.
   template <typename HasWork>
   void SleepFor(HasWork&& has_work, int64_t timeout_ns) {
-    // SYNC: worker_sleeps. Relaxed: ordered by the fence that follows.
-    sleeping_.store(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!has_work()) Poll(timeout_ns, /*doorbell=*/true);
-    // Relaxed: seen late, it costs a front one needless wake.
-    sleeping_.store(0, std::memory_order_relaxed);
+    SleepAndBeat(has_work, timeout_ns, /*times=*/1, [] {});
   }
 
   // As Sleep, for `times` times `beat_ns` at most, after each of which `beat()` is called. The flag
   // stays up all the while, so that no ring has to be looked at again to sleep on.
   template <typename HasWork, typename Beat>
   void SleepAndBeat(HasWork&& has_work, int64_t beat_ns, int times, Beat&& beat) {
-    // SYNC: worker_sleeps, as in SleepFor.
+    // SYNC: worker_sleeps. Relaxed: ordered by the fence that follows.
     sleeping_.store(1, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     for (int i = 0; i < times && (i > 0 || !has_work()); ++i) {
       if (Poll(beat_ns, /*doorbell=*/true)) break;
       beat();
     }
+    // Relaxed: seen late, it costs a front one needless wake.
     sleeping_.store(0, std::memory_order_relaxed);
   }
 
