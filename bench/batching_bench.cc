@@ -49,6 +49,7 @@ struct Case {
   std::string name;
   uint32_t max_batch;
   int64_t max_delay_us;
+  size_t channels = kCallers;
 };
 
 const std::vector<Case>& Cases() {
@@ -56,7 +57,9 @@ const std::vector<Case>& Cases() {
                                                     {"Batch/32", 32, 0},
                                                     {"Batch/64", 64, 0},
                                                     {"Batch/64/delay:5", 64, 5},
-                                                    {"Batch/64/delay:50", 64, 50}};
+                                                    {"Batch/64/delay:50", 64, 50},
+                                                    {"Batch/1/channels:1", 1, 0, 1},
+                                                    {"Batch/64/channels:1", 64, 0, 1}};
   return cases;
 }
 
@@ -76,6 +79,7 @@ class BatchingRun {
           DigitsCallers::Start({.max_batch = one.max_batch,
                                 .max_delay_us = one.max_delay_us,
                                 .callers = kCallers,
+                                .channels = one.channels,
                                 .worker_cpu = kWorkerCpu});
       if (!callers.ok()) return callers.status();
       callers_[one.name] = *std::move(callers);

@@ -1,10 +1,11 @@
 #include "bench/digits_callers.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <optional>
+#include <span>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -14,38 +15,56 @@
 namespace baton::bench {
 namespace {
 
-// A channel, and its one request.
-struct Caller {
-  Channel channel;
-  BoundRequest request;
-  uint64_t submitted = 0;  // Ticks
+// Of an image: enough for its ten figures, and for what describes them.
+constexpr uint64_t kResponseBytes = 1024;
 
+// A channel, and the callers that share it: a bound request each.
+struct Group {
+  Channel channel;
+  std::vector<BoundRequest> requests;    // tagged with their places here
+  std::vector<uint64_t> submitted = {};  // Ticks, of each
+  std::vector<BoundRequest*> again = {};
+
+  // All of `again`, at once.
   absl::Status Submit() {
-    submitted = Ticks();
-    return channel.Submit(request).status();
+    const uint64_t now = Ticks();
+    for (const BoundRequest* request : again) submitted[request->tag()] = now;
+    const absl::StatusOr<size_t> accepted = channel.SubmitBatch(again);
+    if (!accepted.ok()) return accepted.status();
+    if (*accepted < again.size())
+      return absl::InternalError("the ring has no room for all callers");
+    again.clear();
+    return absl::OkStatus();
   }
 };
 
 class Callers final : public Subject {
  public:
-  explicit Callers(std::vector<Caller> callers) : callers_(std::move(callers)) {}
+  explicit Callers(std::vector<Group> groups)
+      : groups_(std::move(groups)), outcomes_(groups_.front().requests.size()) {}
 
   absl::Status Run(uint64_t until, Measured& measured) override {
     const uint64_t begin = Ticks();
     services_us_.clear();
-    for (Caller& caller : callers_) {
-      if (absl::Status status = caller.Submit(); !status.ok()) return status;
+    for (Group& group : groups_) {
+      for (BoundRequest& request : group.requests) group.again.push_back(&request);
+      if (absl::Status status = group.Submit(); !status.ok()) return status;
     }
     uint64_t end = begin;
     do {
-      for (Caller& caller : callers_) {
-        const absl::StatusOr<bool> came = Take(caller);
-        if (!came.ok()) return came.status();
-        if (!*came) continue;
-        measured.AddLatency(Ticks() - caller.submitted);
-        Note(caller.request);
-        ++measured.operations;
-        if (absl::Status status = caller.Submit(); !status.ok()) return status;
+      for (Group& group : groups_) {
+        const size_t came = group.channel.Poll(outcomes_);
+        if (came == 0) continue;
+        const uint64_t now = Ticks();
+        for (const Outcome& outcome : std::span(outcomes_).first(came)) {
+          if (!outcome.response.ok()) return outcome.response.status();
+          BoundRequest& request = group.requests[outcome.tag];
+          measured.AddLatency(now - group.submitted[outcome.tag]);
+          Note(request);
+          group.again.push_back(&request);
+        }
+        measured.operations += came;
+        if (absl::Status status = group.Submit(); !status.ok()) return status;
       }
       end = Ticks();
     } while (end < until || measured.operations == 0);
@@ -62,50 +81,56 @@ class Callers final : public Subject {
  private:
   static constexpr size_t kServiceSamples = 10'000;
 
-  // Whether its answer was there.
-  static absl::StatusOr<bool> Take(Caller& caller) {
-    const std::optional<Outcome> outcome = caller.channel.Poll();
-    if (!outcome) return false;
-    if (!outcome->response.ok()) return outcome->response.status();
-    return true;
-  }
   // One answer in sixteen: looking costs.
   void Note(const BoundRequest& request) {
     if (++answers_ % 16 != 0 || services_us_.size() >= kServiceSamples) return;
     services_us_.push_back(absl::ToDoubleMicroseconds(request.service_time()));
   }
   absl::Status Drain() {
-    for (Caller& caller : callers_) {
-      while (caller.request.under_way()) {
-        if (const absl::StatusOr<bool> came = Take(caller); !came.ok()) return came.status();
+    for (Group& group : groups_) {
+      const auto under_way = [](const BoundRequest& request) { return request.under_way(); };
+      while (std::any_of(group.requests.begin(), group.requests.end(), under_way)) {
+        const size_t came = group.channel.Poll(outcomes_);
+        for (const Outcome& outcome : std::span(outcomes_).first(came)) {
+          if (!outcome.response.ok()) return outcome.response.status();
+        }
       }
     }
     return absl::OkStatus();
   }
 
-  std::vector<Caller> callers_;
+  std::vector<Group> groups_;
+  std::vector<Outcome> outcomes_;
   std::vector<double> services_us_;
   uint64_t answers_ = 0;
 };
 
-absl::StatusOr<Caller> OpenCaller(Front& front) {
+absl::StatusOr<Group> OpenGroup(Front& front, size_t callers) {
   ChannelOptions options;
-  options.ring_entries = 4;
-  options.request_arena_bytes = options.response_arena_bytes = 64 << 10;
+  options.ring_entries = static_cast<uint32_t>(std::bit_ceil(std::max<size_t>(callers, 4)));
+  options.request_arena_bytes = options.response_arena_bytes =
+      (64 << 10) + callers * kResponseBytes;
   options.backing = ChannelOptions::Backing::kMemfd;
   options.busy_poll = true;
   absl::StatusOr<Channel> channel = front.OpenChannel(options);
   if (!channel.ok()) return channel.status();
   const TensorSpec image{.name = "pixels", .dtype = DType::kFloat32, .shape = {1, 64}};
-  const absl::StatusOr<RequestPlan> plan = channel->Plan({&image, 1});
+  const absl::StatusOr<RequestPlan> plan = channel->Plan({&image, 1}, kResponseBytes);
   if (!plan.ok()) return plan.status();
-  absl::StatusOr<BoundRequest> request = channel->Bind(*plan);
-  if (!request.ok()) return request.status();
-  // The image of a "1".
-  const std::span<float> pixels = request->input<float>(0);
-  std::fill(pixels.begin(), pixels.end(), 0.0f);
-  for (size_t row = 1; row < 7; ++row) pixels[row * 8 + 3] = pixels[row * 8 + 4] = 16.0f;
-  return Caller{.channel = *std::move(channel), .request = *std::move(request)};
+  std::vector<BoundRequest> requests;
+  for (size_t i = 0; i < callers; ++i) {
+    absl::StatusOr<BoundRequest> request = channel->Bind(*plan);
+    if (!request.ok()) return request.status();
+    request->set_tag(i);
+    // The image of a "1".
+    const std::span<float> pixels = request->input<float>(0);
+    std::fill(pixels.begin(), pixels.end(), 0.0f);
+    for (size_t row = 1; row < 7; ++row) pixels[row * 8 + 3] = pixels[row * 8 + 4] = 16.0f;
+    requests.push_back(*std::move(request));
+  }
+  return Group{.channel = *std::move(channel),
+               .requests = std::move(requests),
+               .submitted = std::vector<uint64_t>(callers)};
 }
 
 }  // namespace
@@ -145,13 +170,13 @@ DigitsCallers::~DigitsCallers() {
 }
 
 absl::StatusOr<std::unique_ptr<Subject>> DigitsCallers::MakeSubject() {
-  std::vector<Caller> callers;
-  for (size_t i = 0; i < options_.callers; ++i) {
-    absl::StatusOr<Caller> caller = OpenCaller(*front_);
-    if (!caller.ok()) return caller.status();
-    callers.push_back(*std::move(caller));
+  std::vector<Group> groups;
+  for (size_t i = 0; i < options_.channels; ++i) {
+    absl::StatusOr<Group> group = OpenGroup(*front_, options_.callers / options_.channels);
+    if (!group.ok()) return group.status();
+    groups.push_back(*std::move(group));
   }
-  return std::make_unique<Callers>(std::move(callers));
+  return std::make_unique<Callers>(std::move(groups));
 }
 
 }  // namespace baton::bench

@@ -22,7 +22,8 @@ class DigitsCallers {
     uint32_t max_batch = 1;  // 1: no batching
     int64_t max_delay_us = 0;
     size_t callers = 1;
-    int worker_cpu = 0;  // of its serving thread
+    size_t channels = 1;  // which share the callers, as many each
+    int worker_cpu = 0;   // of its serving thread
   };
   static absl::StatusOr<std::unique_ptr<DigitsCallers>> Start(const Options& options);
   ~DigitsCallers();

@@ -101,26 +101,29 @@ void BlockAllocator::ReturnNode(uint32_t node) {
   unused_ = node;
 }
 
-std::optional<BlockAllocator::Block> BlockAllocator::Allocate(uint32_t granules) {
+bool BlockAllocator::Allocate(uint32_t granules, Block* block) {
   granules = std::max(granules, 1u);
-  if (loaned_ == max_blocks_) return std::nullopt;
-  std::optional<Block> block;
-  if (last_ && last_->granules == granules) {
-    block = std::exchange(last_, std::nullopt);
+  if (loaned_ == max_blocks_) return false;
+  uint32_t node = last_;
+  if (node != kNone && nodes_[node].granules == granules) {
+    last_ = kNone;
   } else {
     // First, so that this is not cut from behind it: what stays would split the arena for good.
     JoinLast();
-    block = Cut(granules);
-    if (!block) return std::nullopt;
+    node = Cut(granules);
+    if (node == kNone) return false;
   }
+  block->granule = nodes_[node].granule;
+  block->granules = granules;
+  block->node = node;
   ++loaned_;
   free_granules_ -= granules;
-  return block;
+  return true;
 }
 
-std::optional<BlockAllocator::Block> BlockAllocator::Cut(uint32_t granules) {
+uint32_t BlockAllocator::Cut(uint32_t granules) {
   const uint32_t found = FindFree(granules);
-  if (found == kNone) return std::nullopt;
+  if (found == kNone) return kNone;
   RemoveFree(found);
   if (nodes_[found].granules > granules) {
     const uint32_t rest = TakeNode();
@@ -134,21 +137,18 @@ std::optional<BlockAllocator::Block> BlockAllocator::Cut(uint32_t granules) {
     block.granules = granules;
     InsertFree(rest);
   }
-  return Block{.granule = nodes_[found].granule, .granules = granules, .node = found};
+  return found;
 }
 
 void BlockAllocator::Free(const Block& block) {
   JoinLast();
-  last_ = block;
+  last_ = block.node;
   --loaned_;
   free_granules_ += block.granules;
 }
 
 void BlockAllocator::JoinLast() {
-  if (!last_) return;
-  const uint32_t node = last_->node;
-  last_.reset();
-  Join(node);
+  if (last_ != kNone) Join(std::exchange(last_, kNone));
 }
 
 void BlockAllocator::Join(uint32_t node) {
@@ -221,14 +221,11 @@ bool BlockAllocator::CheckConsistency() const {
     at += range.granules;
     before = node;
   }
-  const uint32_t kept = last_ ? 1 : 0;
-  if (last_ && (nodes_[last_->node].free || nodes_[last_->node].granule != last_->granule ||
-                nodes_[last_->node].granules != last_->granules)) {
-    return false;
-  }
+  const bool kept = last_ != kNone;
+  if (kept && nodes_[last_].free) return false;
   return at == granules_ && free_ranges == listed &&
-         free_granules + (last_ ? last_->granules : 0) == free_granules_ &&
-         loaned == loaned_ + kept;
+         free_granules + (kept ? nodes_[last_].granules : 0) == free_granules_ &&
+         loaned == loaned_ + (kept ? 1 : 0);
 }
 
 }  // namespace baton::ipc

@@ -16,7 +16,6 @@
 #define BATON_IPC_BLOCK_ALLOCATOR_H_
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 namespace baton::ipc {
@@ -33,9 +32,10 @@ class BlockAllocator {
   // Manages `granules` granules with at most `max_blocks` loaned at once.
   BlockAllocator(uint32_t granules, uint32_t max_blocks);
 
-  // nullopt when no free range is large enough (or max_blocks are out).
-  // `granules` of 0 counts as 1.
-  std::optional<Block> Allocate(uint32_t granules);
+  // Loans a block; false when no free range is large enough (or max_blocks are out): then
+  // `*block` is as before. `granules` of 0 counts as 1. Straight to where the block is kept: a
+  // copy of what was just written in parts waits until it has left the CPU's store buffer.
+  bool Allocate(uint32_t granules, Block* block);
   // `block` must come from Allocate and not have been freed.
   void Free(const Block& block);
 
@@ -72,7 +72,8 @@ class BlockAllocator {
   static Class ClassOf(uint32_t granules);
   static uint64_t RoundUpToClass(uint32_t granules);
   uint32_t FindFree(uint32_t granules) const;
-  std::optional<Block> Cut(uint32_t granules);
+  // The node of such a block, cut from a free range; kNone: there is none.
+  uint32_t Cut(uint32_t granules);
   // Joins the block freed last with its neighbours.
   void JoinLast();
   void Join(uint32_t node);
@@ -85,8 +86,8 @@ class BlockAllocator {
   uint32_t max_blocks_;
   uint32_t free_granules_ = 0;
   uint32_t loaned_ = 0;
-  // The block freed last. To the lists below it is loaned.
-  std::optional<Block> last_;
+  // Of the block freed last. To the lists below it is loaned.
+  uint32_t last_ = kNone;
   std::vector<Node> nodes_;
   uint32_t unused_ = kNone;
   uint32_t first_bits_ = 0;

@@ -27,7 +27,7 @@ inline constexpr uint64_t kGranuleBytes = 128;
 
 inline constexpr uint64_t kSubmissionMagic = 0x3162'7553'6e74'6142;  // "BatnSub1"
 inline constexpr uint64_t kCompletionMagic = 0x3170'6d43'6e74'6142;  // "BatnCmp1"
-inline constexpr uint32_t kLayoutVersion = 3u << 16;                 // major << 16 | minor
+inline constexpr uint32_t kLayoutVersion = 3u << 16 | 1;             // major << 16 | minor
 
 inline constexpr uint32_t kMinRingEntries = 2;
 inline constexpr uint32_t kMaxRingEntries = 1u << 16;
@@ -116,6 +116,9 @@ static_assert(offsetof(CompletionEntry, needed_device_bytes) == 56);
 // Written by the front, in the submission segment.
 struct FrontState {
   alignas(kSharedAlignment) std::atomic<uint32_t> sleeping;  // SYNC: front_sleeps
+  // Advice: 1 where the front has had one request at a time under way for a while, and so waits
+  // for each answer (kOneAtATime in a row). The worker reads it with `sleeping`; it changes seldom.
+  std::atomic<uint32_t> one_at_a_time;
   // Bumped after a request's `cancelled` is set, so that the worker need not
   // touch the block of a request that nobody cancelled.
   alignas(kSharedAlignment) std::atomic<uint64_t> cancellations;
@@ -123,6 +126,8 @@ struct FrontState {
   // every answer, and the worker reads the two above with every request.
   alignas(kSharedAlignment) std::atomic<uint64_t> completions_read;
 };
+// How many in a row.
+inline constexpr uint32_t kOneAtATime = 8;
 // How a front sleeps: what the worker has to do to wake it.
 enum FrontSleep : uint32_t { kFrontAwake = 0, kFrontOnFutex = 1, kFrontOnEventFd = 2 };
 
@@ -142,6 +147,7 @@ struct WorkerState {
   alignas(kSharedAlignment) std::atomic<uint32_t> wake_count;
 };
 static_assert(sizeof(FrontState) == 384);
+static_assert(offsetof(FrontState, one_at_a_time) == 4);
 static_assert(offsetof(FrontState, completions_read) == 256);
 static_assert(sizeof(WorkerState) == 384);
 static_assert(offsetof(WorkerState, resume_generation) == 128);

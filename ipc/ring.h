@@ -81,6 +81,15 @@ class RingProducer {
   uint64_t next_ = 0;
 };
 
+// Where the next entry of a ring shows, for who looks at several again and again. Good until that
+// entry is taken.
+struct NextEntry {
+  const std::atomic<uint64_t>* stamp = nullptr;
+  uint64_t sequence = 0;
+  // SYNC: entry_published
+  bool Ready() const { return stamp->load(std::memory_order_acquire) == sequence; }
+};
+
 template <typename Entry>
 class RingConsumer {
  public:
@@ -93,10 +102,8 @@ class RingConsumer {
   // Sequence of the entry that TryTake would give.
   uint64_t next() const { return next_; }
 
-  bool Ready() const {
-    // SYNC: entry_published
-    return entries_[next_ & mask_].stamp.load(std::memory_order_acquire) == next_;
-  }
+  bool Ready() const { return Next().Ready(); }
+  NextEntry Next() const { return {.stamp = &entries_[next_ & mask_].stamp, .sequence = next_}; }
 
   // Copies the next entry to private memory, so that what is checked is what
   // is used, and moves on. False when there is none. Wait-free.

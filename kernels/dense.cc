@@ -116,9 +116,14 @@ void MatMulBias(const MatMulBiasArgs& args) {
       Sums sums;
       sum_tile(tile, sums);
       const size_t lanes = std::min(kDenseLane, args.outputs - column);
-      for (size_t r = 0; r < rows; ++r) {
-        std::memcpy(args.output + (row + r) * args.outputs + column, &sums[r],
-                    lanes * sizeof(float));
+      float* output = args.output + row * args.outputs + column;
+      for (size_t r = 0; r < rows; ++r, output += args.outputs) {
+        // Of a size that the compiler knows, where it can be: one store each.
+        if (lanes == kDenseLane) {
+          std::memcpy(output, &sums[r], sizeof(sums[r]));
+        } else {
+          std::memcpy(output, &sums[r], lanes * sizeof(float));
+        }
       }
     }
   }

@@ -178,16 +178,16 @@ absl::StatusOr<Ticket> Channel::Submit(Request&& request, const CallOptions& opt
   return Ticket{*id};
 }
 
-std::optional<Outcome> Channel::Take(std::optional<uint32_t> slot) {
-  if (!slot) return std::nullopt;
-  const Ticket ticket = core_->ticket(*slot);
-  const uint64_t tag = core_->tag(*slot);
-  const bool bound = core_->is_bound(*slot);
-  absl::Status status = core_->TakeOutcome(*slot);
+std::optional<Outcome> Channel::Take(uint32_t slot) {
+  if (slot == internal::kNoSlot) return std::nullopt;
+  const Ticket ticket = core_->ticket(slot);
+  const uint64_t tag = core_->tag(slot);
+  const bool bound = core_->is_bound(slot);
+  absl::Status status = core_->TakeOutcome(slot);
   if (!status.ok()) return Outcome{.ticket = ticket, .response = std::move(status), .tag = tag};
   // The results of a bound one are its own to show.
   return Outcome{
-      .ticket = ticket, .response = bound ? Response() : Response(core_, *slot), .tag = tag};
+      .ticket = ticket, .response = bound ? Response() : Response(core_, slot), .tag = tag};
 }
 
 std::optional<Outcome> Channel::Poll() {

@@ -141,10 +141,8 @@ bool ChannelCore::RetryLarger(Slot& slot, const ipc::CompletionEntry& entry) {
                           uint64_t bytes) {
     if (bytes <= block.granules * ipc::kGranuleBytes) return true;
     blocks.Free(block);
-    const auto larger =
-        blocks.Allocate(static_cast<uint32_t>(ipc::RoundUpToGranules(bytes) / ipc::kGranuleBytes));
-    has = larger.has_value();
-    if (has) block = *larger;
+    has = blocks.Allocate(static_cast<uint32_t>(ipc::RoundUpToGranules(bytes) / ipc::kGranuleBytes),
+                          &block);
     return has;
   };
   if (!enlarge(responses_, slot.response, slot.has_response, needed)) return false;

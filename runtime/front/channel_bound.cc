@@ -52,10 +52,7 @@ absl::Status ChannelCore::LoanAgain(Slot& slot) {
   const PlanRep& plan = *slot.plan;
   const auto loan = [](ipc::BlockAllocator& blocks, uint32_t granules,
                        ipc::BlockAllocator::Block& block, bool& has) {
-    if (has) return true;
-    const auto loaned = blocks.Allocate(granules);
-    has = loaned.has_value();
-    if (has) block = *loaned;
+    has = has || blocks.Allocate(granules, &block);
     return has;
   };
   if (loan(responses_, plan.response_granules, slot.response, slot.has_response) &&
@@ -111,6 +108,7 @@ absl::StatusOr<uint64_t> ChannelCore::SubmitBound(uint32_t index, const CallOpti
 
 absl::Status ChannelCore::CallBound(uint32_t index, const CallOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  submissions_.Prefetch();  // as in Call
   const int64_t now = clock_.NowNs();
   if (absl::Status status = Start(index, options, now); !status.ok()) return status;
   Slot& slot = slots_[index];

@@ -224,48 +224,44 @@ absl::StatusOr<uint32_t> ChannelCore::TryLoan(const PlanRep& plan) {
                      " handles of this channel are in use: release responses, "
                      "or open it with more max_handles"));
   }
-  const std::optional<ipc::BlockAllocator::Block> request =
-      requests_.Allocate(plan.request_granules);
-  if (!request) {
+  const uint32_t index = free_slot_;
+  Slot& slot = slots_[index];
+  if (!requests_.Allocate(plan.request_granules, &slot.request)) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the request arena has no block of ", plan.request_granules * ipc::kGranuleBytes,
         " bytes free now (", free_request_bytes(), " of ", submission_plan_.arena_bytes,
         "): wait for answers, or open the channel with more request_arena_bytes"));
   }
-  std::optional<ipc::BlockAllocator::Block> response;
-  if (!plan.item && !(response = responses_.Allocate(plan.response_granules))) {
-    requests_.Free(*request);
+  const bool has_response = !plan.item;
+  if (has_response && !responses_.Allocate(plan.response_granules, &slot.response)) {
+    requests_.Free(slot.request);
     return absl::ResourceExhaustedError(absl::StrCat(
         "the response arena has no block of ", plan.response_granules * ipc::kGranuleBytes,
         " bytes free now (", free_response_bytes(), " of ", completion_plan_.arena_bytes,
         "): release responses, or open the channel with more response_arena_bytes"));
   }
-  std::optional<ipc::BlockAllocator::Block> device;
-  if (plan.on_device && !(device = device_.Allocate(plan.device_granules))) {
-    requests_.Free(*request);
-    if (response) responses_.Free(*response);
+  if (plan.on_device && !device_.Allocate(plan.device_granules, &slot.device)) {
+    requests_.Free(slot.request);
+    if (has_response) responses_.Free(slot.response);
     return absl::ResourceExhaustedError(absl::StrCat(
         "this channel's device memory has no block of ", plan.device_granules * ipc::kGranuleBytes,
         " bytes free now (", device_.free_granules() * ipc::kGranuleBytes, " of ",
         options_.device_result_bytes,
         "): release responses, or open the channel with more device_result_bytes"));
   }
-  const uint32_t index = free_slot_;
-  Slot& slot = slots_[index];
+  if (!has_response) slot.response = {};
+  if (!plan.on_device) slot.device = {};
   free_slot_ = slot.next;
   slot.next = kNoSlot;
   slot.plan = &plan;
   slot.user = User::kLoaned;
-  slot.request = *request;
   slot.has_request = true;
-  slot.response = response.value_or(ipc::BlockAllocator::Block{});
-  slot.has_response = response.has_value();
+  slot.has_response = has_response;
   slot.idempotent = slot.kept = slot.bound = false;
   slot.tag = 0;
   slot.places = 1;
   slot.stream = nullptr;
-  slot.device = device.value_or(ipc::BlockAllocator::Block{});
-  slot.has_device = device.has_value();
+  slot.has_device = plan.on_device;
   std::byte* block = RequestBytes(slot.request);
   // Relaxed: the entry that names this block is published later.
   auto* const header = reinterpret_cast<ipc::RequestBlockHeader*>(block);
@@ -333,6 +329,16 @@ absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int6
   return absl::OkStatus();
 }
 
+void ChannelCore::NotePace(bool alone) {
+  // A change costs both sides a line, so alone counts when it has lasted. Relaxed: advice.
+  if (alone) {
+    if (alone_in_a_row_ == ipc::kOneAtATime || ++alone_in_a_row_ < ipc::kOneAtATime) return;
+    front_state().one_at_a_time.store(1, std::memory_order_relaxed);
+  } else if (std::exchange(alone_in_a_row_, 0) == ipc::kOneAtATime) {
+    front_state().one_at_a_time.store(0, std::memory_order_relaxed);
+  }
+}
+
 void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   Slot& slot = slots_[index];
   if (slot.bound) {
@@ -352,6 +358,7 @@ void ChannelCore::Enter(uint32_t index, int64_t deadline) {
   slot.id = next_serial_++ << kSlotBits | index;
   slot.user = User::kPending;
   slot.outstanding = true;
+  NotePace(in_ring_ == 0);
   in_ring_ += slot.places;
   if (slot.stream == nullptr) ++unfinished_;
   earliest_deadline_ns_ = std::min(earliest_deadline_ns_, deadline);
@@ -387,6 +394,9 @@ void ChannelCore::Publish(Slot& slot) {
     BATON_CRASH_POINT("front.entry_filled");
   });
   BATON_CRASH_POINT("front.entry_published");
+  // More answers are there: whoever takes one submits again, mostly. Not before: a worker that has
+  // nothing else to do looks at that line.
+  if (ready_head_ != kNoSlot) submissions_.Prefetch();
   ipc::WakeWorkerIfSleeping(session_->worker_page().sleeping, session_->doorbell_fd());
 }
 

@@ -87,12 +87,12 @@ class ChannelCore {
   absl::StatusOr<size_t> SubmitBatch(size_t count, absl::FunctionRef<Submission(size_t)> nth,
                                      const CallOptions& options);
 
-  // A slot whose user side is kReady, now the caller's (see TakeOutcome).
-  std::optional<uint32_t> Poll();
-  std::optional<uint32_t> Wait(absl::Duration timeout);
+  // A slot whose user side is kReady, now the caller's (see TakeOutcome); kNoSlot: there is none.
+  uint32_t Poll();
+  uint32_t Wait(absl::Duration timeout);
   // Poll in two steps, the second as often as wanted. False: there is nothing to look at.
   bool LookForOutcomes();
-  std::optional<uint32_t> NextOutcome();
+  uint32_t NextOutcome() { return PopReady(); }
   // Its ticket and status; the slot is leased when the status is OK.
   Ticket ticket(uint32_t slot) const { return {slots_[slot].id}; }
   bool is_bound(uint32_t slot) const { return slots_[slot].bound; }
@@ -186,6 +186,8 @@ class ChannelCore {
   absl::Status CheckBound(Slot& slot);
   absl::Status LoanAgain(Slot& slot);
   absl::Status Start(uint32_t slot, const CallOptions& options, int64_t now);
+  // Tells the worker when requests begin, or cease, to come one at a time.
+  void NotePace(bool alone);
   // From here on it counts as in the ring; to be published next.
   void Enter(uint32_t slot, int64_t deadline_ns);
   void Publish(Slot& slot);
@@ -275,8 +277,9 @@ class ChannelCore {
   uint32_t ready_head_ = kNoSlot;
   uint32_t ready_tail_ = kNoSlot;
   uint64_t next_serial_ = 1;
-  uint32_t in_ring_ = 0;     // places of outstanding slots
-  uint32_t unfinished_ = 0;  // user side pending or ready
+  uint32_t in_ring_ = 0;         // places of outstanding slots
+  uint32_t alone_in_a_row_ = 0;  // requests that had the ring to themselves; up to kOneAtATime
+  uint32_t unfinished_ = 0;      // user side pending or ready
   uint32_t handles_ = 0;
   bool closed_ = false;
   bool close_late_ = false;  // the server is told when the last result has gone

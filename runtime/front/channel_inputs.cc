@@ -64,15 +64,13 @@ absl::Status ChannelInputs::Writable(uint64_t generation) const {
 std::optional<ChannelInputs::Loaned> ChannelInputs::Loan(uint32_t granules, uint64_t generation) {
   const std::lock_guard lock(mutex_);
   if (unused_.empty()) return std::nullopt;
-  const std::optional<Block> block = blocks_.Allocate(granules);
-  if (!block) return std::nullopt;
   const uint32_t index = unused_.back();
-  unused_.pop_back();
   Entry& entry = entries_[index];
+  if (!blocks_.Allocate(granules, &entry.block)) return std::nullopt;
+  unused_.pop_back();
   entry.state = State::kFilling;
-  entry.block = *block;
   entry.generation = generation;
-  return Loaned{.entry = index, .offset = Offset(*block)};
+  return Loaned{.entry = index, .offset = Offset(entry.block)};
 }
 
 void ChannelInputs::Submit(uint32_t index, ipc::RequestBlockHeader* header) {

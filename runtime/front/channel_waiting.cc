@@ -81,6 +81,8 @@ bool ChannelCore::WaitFor(absl::FunctionRef<bool()> done, int64_t now, int64_t d
 absl::StatusOr<uint32_t> ChannelCore::Call(uint32_t index, const CallOptions& options,
                                            bool* accepted) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
+  // An idle worker has looked at this line since it was fetched with the answer before.
+  submissions_.Prefetch();
   const int64_t now = clock_.NowNs();
   if (absl::Status status = Start(index, options, now); !status.ok()) return status;
   *accepted = true;
@@ -98,10 +100,7 @@ void ChannelCore::AwaitEnd(Slot& slot, int64_t now) {
   FinishUser(static_cast<uint32_t>(&slot - slots_.data()), broken_);
 }
 
-std::optional<uint32_t> ChannelCore::Poll() {
-  if (!LookForOutcomes()) return std::nullopt;
-  return NextOutcome();
-}
+uint32_t ChannelCore::Poll() { return LookForOutcomes() ? NextOutcome() : kNoSlot; }
 
 bool ChannelCore::LookForOutcomes() {
   if (session_->forked()) return false;
@@ -112,14 +111,8 @@ bool ChannelCore::LookForOutcomes() {
   return true;
 }
 
-std::optional<uint32_t> ChannelCore::NextOutcome() {
-  const uint32_t index = PopReady();
-  if (index == kNoSlot) return std::nullopt;
-  return index;
-}
-
-std::optional<uint32_t> ChannelCore::Wait(absl::Duration timeout) {
-  if (session_->forked()) return std::nullopt;
+uint32_t ChannelCore::Wait(absl::Duration timeout) {
+  if (session_->forked()) return kNoSlot;
   ReadCompletions();
   // As in Poll: deadlines count also where something always comes.
   if (ready_head_ != kNoSlot && ++polls_ % kPollsPerCheck == 0) CheckRest(clock_.NowNs());

@@ -112,9 +112,7 @@ bool FrontStreams::GiveBlock(FrontStream& stream, uint32_t index) {
   const uint32_t granules = stream.plan->chunk_granules;
   if (slot.has_response && slot.response.granules >= granules) return true;
   if (slot.has_response) core_.responses_.Free(slot.response);
-  const std::optional<ipc::BlockAllocator::Block> block = core_.responses_.Allocate(granules);
-  slot.has_response = block.has_value();
-  if (block) slot.response = *block;
+  slot.has_response = core_.responses_.Allocate(granules, &slot.response);
   return slot.has_response;
 }
 

@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <utility>
 
@@ -54,14 +53,12 @@ class ChannelMemory {
     return {completion_.data(), completion_.bytes()};
   }
 
-  // nullopt where it is not inside the arena.
-  std::optional<std::span<const std::byte>> RequestBlock(uint32_t granule,
-                                                         uint32_t granules) const {
+  // Empty where it is not inside the arena: too short then for a block's header.
+  std::span<const std::byte> RequestBlock(uint32_t granule, uint32_t granules) const {
     const uint64_t end = uint64_t{granule} + granules;
-    if (end > submission_view_.plan.arena_bytes / ipc::kGranuleBytes) return std::nullopt;
-    return std::span<const std::byte>(
-        submission_.data() + submission_view_.plan.arena_offset + granule * ipc::kGranuleBytes,
-        granules * ipc::kGranuleBytes);
+    if (end > submission_view_.plan.arena_bytes / ipc::kGranuleBytes) return {};
+    return {submission_.data() + submission_view_.plan.arena_offset + granule * ipc::kGranuleBytes,
+            granules * ipc::kGranuleBytes};
   }
   // Empty where it is not inside the arena: nothing is written then.
   std::span<std::byte> ResponseBlock(uint32_t granule, uint32_t granules) const {

@@ -24,6 +24,7 @@
 
 #include "ipc/futex.h"
 #include "ipc/pages.h"
+#include "ipc/ring.h"
 #include "ipc/unique_fd.h"
 #include "loader/model.h"
 #include "runtime/worker/channel_device.h"
@@ -127,6 +128,9 @@ class ChannelServer {
   // Whether a request waits. Cheap: one load of a line that only the front
   // writes.
   virtual bool HasWork() const = 0;
+  // Where it shows, for who looks again and again; good until something is taken from this
+  // channel. Nowhere: only HasWork can tell.
+  virtual ipc::NextEntry Next() const { return {}; }
 };
 
 }  // namespace baton::runtime

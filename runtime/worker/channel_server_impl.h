@@ -58,6 +58,7 @@ class ChannelServerImpl final : public ChannelServer {
                   int64_t now) override;
   void Prefetch() const override { submissions_.Prefetch(); }
   bool HasWork() const override { return begun_ && submissions_.Ready(); }
+  ipc::NextEntry Next() const override { return begun_ ? submissions_.Next() : ipc::NextEntry(); }
   void UseDevice(const ChannelDevice& device) override;
   void Join(ServingHost& host) override;
   void ReleaseInputs() override;

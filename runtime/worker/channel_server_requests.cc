@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,9 +65,10 @@ void ChannelServerImpl::SayTaken() {
 void ChannelServerImpl::Anticipate(const SubmissionEntry& entry) const {
   const KnownRequest* const known = known_.Find(entry.descriptor_token);
   if (known == nullptr) return;
-  const auto block = memory_.RequestBlock(entry.request_granule, entry.request_granules);
-  if (block && !known->places.empty()) {
-    ipc::PrefetchToRead(block->data() + known->places.front().offset);
+  const std::span<const std::byte> block =
+      memory_.RequestBlock(entry.request_granule, entry.request_granules);
+  if (!block.empty() && !known->places.empty()) {
+    ipc::PrefetchToRead(block.data() + known->places.front().offset);
   }
   const std::span<std::byte> response =
       memory_.ResponseBlock(entry.response_granule, entry.response_granules);
@@ -166,12 +166,11 @@ bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> 
 
 bool ChannelServerImpl::Admit(const SubmissionEntry& entry, uint64_t sequence, int64_t now,
                               std::span<const std::byte>* block, Answer* answer) {
-  const std::optional<std::span<const std::byte>> found =
-      memory_.RequestBlock(entry.request_granule, entry.request_granules);
+  *block = memory_.RequestBlock(entry.request_granule, entry.request_granules);
   const auto kind = static_cast<ipc::RequestKind>(entry.kind);
   const bool known = kind == ipc::RequestKind::kInfer || kind == ipc::RequestKind::kStream ||
                      kind == ipc::RequestKind::kInferOnDevice;
-  if (!found || found->size() < ipc::kBlockHeaderBytes || !known) {
+  if (block->size() < ipc::kBlockHeaderBytes || !known) {
     *answer = Answer::Refusal(absl::InvalidArgumentError(
         "the request's block is outside its arena, or its kind is unknown"));
     return false;
@@ -180,11 +179,10 @@ bool ChannelServerImpl::Admit(const SubmissionEntry& entry, uint64_t sequence, i
     *answer = Answer::Dropped(absl::DeadlineExceededError("its deadline passed while it waited"));
     return false;
   }
-  if (Cancelled(sequence, *found)) {
+  if (Cancelled(sequence, *block)) {
     *answer = Answer::Dropped(absl::CancelledError("cancelled while it waited"));
     return false;
   }
-  *block = *found;
   return true;
 }
 
@@ -275,6 +273,10 @@ bool ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
 Answer ChannelServerImpl::Run(KnownRequest& request, ServedMethod& method,
                               const RequestPlace& place, loader::Model& model,
                               loader::CallContext& call, ipc::WorkerPage& page, int64_t now) {
+  // The line of the completion is fetched now where its front does nothing but wait for it, for a
+  // model that takes no time, and again when the model has come back. No sooner, and not before
+  // the model where more is under way: who looks at the line takes it away again.
+  if (memory_.front().one_at_a_time.load(std::memory_order_relaxed) != 0) completions_.Prefetch();
   request.Show(place.block);
   if (place.device_inputs.bytes > 0) {
     absl::Status shown = device_inputs_.Show(place.device_inputs, request.places,
@@ -282,7 +284,11 @@ Answer ChannelServerImpl::Run(KnownRequest& request, ServedMethod& method,
     if (!shown.ok()) return Answer::Refusal(std::move(shown));
   }
   ResponseWriter& writer = *method.writer;
-  writer.Begin(place.response, place.device_results);
+  if (place.device_results.bytes > 0) {
+    writer.Begin(place.response, place.device_results);
+  } else {
+    writer.Begin(place.response);
+  }
   RunningCalls& running = host_ == nullptr ? alone_ : host_->running;
   running.Begin(&place, now, place.deadline_ns, page);
   absl::Status said;
@@ -290,6 +296,7 @@ Answer ChannelServerImpl::Run(KnownRequest& request, ServedMethod& method,
     const auto turn = host_ == nullptr ? std::unique_lock<std::mutex>() : host_->ModelTurn();
     said = CallModel(model, methods_.named(), method, call, request.inputs, writer);
   }
+  completions_.Prefetch();
   running.End(&place, page);
   return Conclude(std::move(said), writer, place.response.size(), place.device_results.bytes);
 }

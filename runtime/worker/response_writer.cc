@@ -16,9 +16,8 @@ ResponseWriter::ResponseWriter(const Signature& signature, ResponseDescriptions&
       reserve_(descriptions.reserve_bytes()),
       outputs_(signature.outputs.size()) {}
 
-void ResponseWriter::Begin(std::span<std::byte> block, const DeviceBlock& device) {
+void ResponseWriter::BeginIn(std::span<std::byte> block) {
   block_ = block;
-  device_ = device;
   cursor_ = on_device() ? 0 : reserve_;
   bounced_.clear();
   placed_ = 0;
@@ -51,9 +50,9 @@ absl::Status ResponseWriter::Place(size_t index, DType dtype, std::span<const in
   }
   WrittenOutput& output = outputs_[index];
   // Most are what they were the last time; what was not found right then is kInvalid.
-  const bool same = output.dtype == dtype && dtype != DType::kInvalid &&
-                    output.rank == shape.size() &&
-                    std::equal(shape.begin(), shape.end(), output.shape.begin());
+  bool same = output.dtype == dtype && dtype != DType::kInvalid && output.rank == shape.size();
+  // Not std::equal, which calls memcmp for one or two numbers.
+  for (size_t i = 0; same && i < shape.size(); ++i) same = shape[i] == output.shape[i];
   if (!same) {
     if (absl::Status learned = Learn(index, dtype, shape); !learned.ok()) return learned;
   }

@@ -45,7 +45,14 @@ class ResponseWriter : public loader::OutputSink {
   using DeviceBlock = DeviceResultBlock;
 
   // Starts a response in `block`; what was written before is forgotten.
-  void Begin(std::span<std::byte> block, const DeviceBlock& device = {});
+  void Begin(std::span<std::byte> block) {
+    device_ = {};
+    BeginIn(block);
+  }
+  void Begin(std::span<std::byte> block, const DeviceBlock& device) {
+    device_ = device;
+    BeginIn(block);
+  }
 
   absl::StatusOr<std::span<std::byte>> Allocate(size_t index,
                                                 std::span<const int64_t> shape) override;
@@ -65,6 +72,7 @@ class ResponseWriter : public loader::OutputSink {
   uint64_t needed_device_bytes() const { return on_device() ? cursor_ : 0; }
 
  private:
+  void BeginIn(std::span<std::byte> block);
   DType SpecDType(size_t index) const {
     return index < outputs_.size() ? signature_.outputs[index].dtype : DType::kInvalid;
   }

@@ -289,19 +289,19 @@ void ServedStream::ReleaseItem() {
 
 absl::Status ServedStream::ReadItem() {
   const ipc::ItemBlock item = place_.shared->item_blocks[items_ % place_.window];
-  const std::optional<std::span<const std::byte>> block =
+  const std::span<const std::byte> block =
       channel_.memory.RequestBlock(item.granule, item.granules);
-  if (!block || block->size() < ipc::kBlockHeaderBytes) {
+  if (block.size() < ipc::kBlockHeaderBytes) {
     return absl::InvalidArgumentError("an item's block is empty, or outside of its arena");
   }
   absl::StatusOr<KnownRequest*> known = channel_.known.Get({.token = item.descriptor_token,
                                                             .bytes = item.descriptor_bytes,
                                                             .method = method_.index,
                                                             .item = true},
-                                                           *block, *method_.signature);
+                                                           block, *method_.signature);
   if (!known.ok()) return known.status();
   if (item_.get() != *known) item_ = (*known)->shared_from_this();
-  item_->Show(*block);
+  item_->Show(block);
   item_inputs_.assign(item_->inputs.begin(), item_->inputs.end());
   return absl::OkStatus();
 }

@@ -273,6 +273,7 @@ void ServingLoop::ForgetRecent() {
   for (Channel& channel : channels_) channel.recent = false;
   recent_.clear();
   recent_.reserve(channels_.size());
+  glimpses_.reserve(channels_.size());
 }
 
 void ServingLoop::AddRecent(size_t index) {
@@ -296,11 +297,22 @@ bool ServingLoop::Wanted() const {
   });
 }
 
-bool ServingLoop::Glimpse() {
-  if (state_ != State::kServing || active_calls > 0 || gatherer_ != nullptr) return Wanted();
-  if (commands_.pending()) return true;
+bool ServingLoop::PrepareGlimpses() {
+  glimpses_.clear();
+  if (state_ != State::kServing || active_calls > 0 || gatherer_ != nullptr) return false;
   for (const size_t index : recent_) {
-    if (channels_[index].server->HasWork() && !channels_[index].removal) return true;
+    if (channels_[index].removal) continue;
+    const ipc::NextEntry next = channels_[index].server->Next();
+    if (next.stamp == nullptr) return false;
+    glimpses_.push_back(next);
+  }
+  return true;
+}
+
+bool ServingLoop::Glimpse() {
+  if (commands_.pending()) return true;
+  for (const ipc::NextEntry& next : glimpses_) {
+    if (next.Ready()) return true;
   }
   for (int i = 0; i < kOthersAGlimpse && recent_.size() < channels_.size(); ++i) {
     if (next_ >= channels_.size()) next_ = 0;
@@ -355,11 +367,12 @@ void ServingLoop::Wait() {
   const auto wanted = [this] { return Wanted(); };
   const int64_t start = clock.NowNs();
   const int64_t budget_ns = spin_.budget_ns();
+  const bool glimpses = PrepareGlimpses();
   last_ns_ = start;
   do {
     Heartbeat(last_ns_);
     const ipc::SpinOutcome spun =
-        ipc::SpinUntil([this] { return Glimpse(); }, last_ns_,
+        ipc::SpinUntil([&] { return glimpses ? Glimpse() : Wanted(); }, last_ns_,
                        std::min(start + budget_ns - last_ns_, heartbeat_ns()));
     last_ns_ += spun.waited_ns;
     if (spun.came) {

@@ -144,7 +144,9 @@ class ServingLoop : public ServingHost {
   absl::Status CheckGoing(uint64_t channel) const;
   bool Wanted() const;
   // Whether a command, or a channel that had a request lately, wants it; of the other
-  // channels it looks at some, others each time.
+  // channels it looks at some, others each time. After PrepareGlimpses, which says whether that
+  // will do, and as long as nothing is taken and no command applied.
+  bool PrepareGlimpses();
   bool Glimpse();
   void Heartbeat(int64_t now_ns);
   int64_t heartbeat_ns() const { return int64_t{heartbeat_ms_} * 1'000'000; }
@@ -182,7 +184,8 @@ class ServingLoop : public ServingHost {
   static constexpr int kOthersAGlimpse = 2;
   // After so many heartbeats asleep, all is looked at again whatever the doorbell says.
   static constexpr int kBeatsALook = 10;
-  std::vector<size_t> recent_;  // channels, by number
+  std::vector<size_t> recent_;            // channels, by number
+  std::vector<ipc::NextEntry> glimpses_;  // of those that a glimpse looks at
   uint64_t sweep_ = kRecentSweeps;
   int64_t last_ns_ = 0;   // when the clock was last read
   int64_t swept_ns_ = 0;  // what it was at the last sweep

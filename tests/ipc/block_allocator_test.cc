@@ -16,6 +16,12 @@ namespace {
 
 using Block = BlockAllocator::Block;
 
+std::optional<Block> Loan(BlockAllocator& allocator, uint32_t granules) {
+  Block block;
+  if (!allocator.Allocate(granules, &block)) return std::nullopt;
+  return block;
+}
+
 // What the arena looks like, kept in the dullest way there is.
 class Bitmap {
  public:
@@ -62,7 +68,7 @@ TEST(BlockAllocator, AgreesWithABitmapThroughRandomLoansAndReturns) {
         if (random() % 4 == 0) wanted = (1u << random() % 12) + random() % 3 - 1;
         if (random() % 16 == 0) wanted = random() % (granules + 10);
         const uint32_t largest = bitmap.LongestFree();
-        const std::optional<Block> block = allocator.Allocate(wanted);
+        const std::optional<Block> block = Loan(allocator, wanted);
         wanted = std::max(wanted, 1u);
         if (block) {
           ASSERT_EQ(block->granules, wanted);
@@ -100,7 +106,7 @@ TEST(BlockAllocator, TakesBackInAnyOrder) {
   do {
     BlockAllocator allocator(60, 6);
     std::vector<Block> blocks;
-    for (uint32_t i = 0; i < 6; ++i) blocks.push_back(*allocator.Allocate(10));
+    for (uint32_t i = 0; i < 6; ++i) blocks.push_back(*Loan(allocator, 10));
     ASSERT_EQ(allocator.free_granules(), 0u);
     for (const uint32_t i : order) {
       allocator.Free(blocks[i]);
@@ -115,38 +121,38 @@ TEST(BlockAllocator, LoansTheWholeArena) {
   for (const uint32_t granules : {1u, 2u, 15u, 16u, 17u, 12345u, 1u << 20, (1u << 20) + 1}) {
     BlockAllocator allocator(granules, 4);
     for (int lap = 0; lap < 3; ++lap) {
-      const std::optional<Block> whole = allocator.Allocate(granules);
+      const std::optional<Block> whole = Loan(allocator, granules);
       ASSERT_TRUE(whole) << granules;
       EXPECT_EQ(whole->granule, 0u);
-      EXPECT_FALSE(allocator.Allocate(1));
+      EXPECT_FALSE(Loan(allocator, 1));
       allocator.Free(*whole);
       ASSERT_TRUE(allocator.CheckConsistency());
     }
-    EXPECT_FALSE(allocator.Allocate(granules + 1));
+    EXPECT_FALSE(Loan(allocator, granules + 1));
   }
 }
 
 TEST(BlockAllocator, HoldsItsLimitOfBlocks) {
   BlockAllocator allocator(100, 3);
-  const Block first = *allocator.Allocate(1);
-  ASSERT_TRUE(allocator.Allocate(1));
-  ASSERT_TRUE(allocator.Allocate(1));
-  EXPECT_FALSE(allocator.Allocate(1));
+  const Block first = *Loan(allocator, 1);
+  ASSERT_TRUE(Loan(allocator, 1));
+  ASSERT_TRUE(Loan(allocator, 1));
+  EXPECT_FALSE(Loan(allocator, 1));
   EXPECT_EQ(allocator.free_granules(), 97u);
   allocator.Free(first);
-  EXPECT_TRUE(allocator.Allocate(1));
+  EXPECT_TRUE(Loan(allocator, 1));
   EXPECT_TRUE(allocator.CheckConsistency());
 }
 
 TEST(BlockAllocator, ZeroCountsAsOne) {
   BlockAllocator allocator(2, 2);
-  EXPECT_EQ(allocator.Allocate(0)->granules, 1u);
+  EXPECT_EQ(Loan(allocator, 0)->granules, 1u);
   EXPECT_EQ(allocator.free_granules(), 1u);
 }
 
 TEST(BlockAllocator, AnEmptyArenaLoansNothing) {
   BlockAllocator allocator(0, 4);
-  EXPECT_FALSE(allocator.Allocate(1));
+  EXPECT_FALSE(Loan(allocator, 1));
   EXPECT_EQ(allocator.LargestFree(), 0u);
   EXPECT_TRUE(allocator.CheckConsistency());
 }
@@ -155,15 +161,15 @@ TEST(BlockAllocator, WorstFragmentationIsRefusedAndHeals) {
   constexpr uint32_t kBlocks = 1000;
   BlockAllocator allocator(2 * kBlocks, 2 * kBlocks);
   std::vector<Block> blocks;
-  for (uint32_t i = 0; i < 2 * kBlocks; ++i) blocks.push_back(*allocator.Allocate(1));
+  for (uint32_t i = 0; i < 2 * kBlocks; ++i) blocks.push_back(*Loan(allocator, 1));
   for (uint32_t i = 0; i < 2 * kBlocks; i += 2) allocator.Free(blocks[i]);
   ASSERT_TRUE(allocator.CheckConsistency());
   EXPECT_EQ(allocator.free_granules(), kBlocks);
   EXPECT_EQ(allocator.LargestFree(), 1u);
-  EXPECT_FALSE(allocator.Allocate(2));
+  EXPECT_FALSE(Loan(allocator, 2));
   allocator.Free(blocks[1]);
   EXPECT_EQ(allocator.LargestFree(), 3u);
-  const std::optional<Block> block = allocator.Allocate(3);
+  const std::optional<Block> block = Loan(allocator, 3);
   ASSERT_TRUE(block);
   EXPECT_EQ(block->granule, 0u);
   EXPECT_TRUE(allocator.CheckConsistency());
@@ -172,41 +178,41 @@ TEST(BlockAllocator, WorstFragmentationIsRefusedAndHeals) {
 TEST(BlockAllocator, ABlockJustFreedIsLoanedNext) {
   BlockAllocator allocator(1 << 16, 64);
   std::vector<Block> blocks;
-  for (int i = 0; i < 10; ++i) blocks.push_back(*allocator.Allocate(7));
+  for (int i = 0; i < 10; ++i) blocks.push_back(*Loan(allocator, 7));
   allocator.Free(blocks[4]);
-  EXPECT_EQ(allocator.Allocate(7)->granule, blocks[4].granule);
+  EXPECT_EQ(Loan(allocator, 7)->granule, blocks[4].granule);
 }
 
 TEST(BlockAllocator, ABlockJustFreedIsLoanedAsItIsThoughItCouldBeJoined) {
   BlockAllocator allocator(16, 4);
-  const Block first = *allocator.Allocate(4);
-  const Block second = *allocator.Allocate(4);
+  const Block first = *Loan(allocator, 4);
+  const Block second = *Loan(allocator, 4);
   allocator.Free(first);
   allocator.Free(second);
   EXPECT_TRUE(allocator.CheckConsistency());
   EXPECT_EQ(allocator.loaned_blocks(), 0u);
   EXPECT_EQ(allocator.free_granules(), 16u);
-  EXPECT_EQ(allocator.Allocate(4)->granule, second.granule);
+  EXPECT_EQ(Loan(allocator, 4)->granule, second.granule);
   EXPECT_TRUE(allocator.CheckConsistency());
 }
 
 TEST(BlockAllocator, ASmallBlockThatStaysDoesNotSplitTheArena) {
   BlockAllocator allocator(16, 4);
-  allocator.Free(*allocator.Allocate(8));
-  const std::optional<Block> stays = allocator.Allocate(1);
+  allocator.Free(*Loan(allocator, 8));
+  const std::optional<Block> stays = Loan(allocator, 1);
   ASSERT_TRUE(stays);
-  EXPECT_TRUE(allocator.Allocate(12));
+  EXPECT_TRUE(Loan(allocator, 12));
 }
 
 TEST(BlockAllocator, ABlockJustFreedIsJoinedForWhomItIsTooSmall) {
   BlockAllocator allocator(8, 4);
-  const Block first = *allocator.Allocate(3);
-  const Block second = *allocator.Allocate(5);
+  const Block first = *Loan(allocator, 3);
+  const Block second = *Loan(allocator, 5);
   allocator.Free(first);
   allocator.Free(second);
   EXPECT_TRUE(allocator.CheckConsistency());
   EXPECT_EQ(allocator.free_granules(), 8u);
-  EXPECT_TRUE(allocator.Allocate(8));
+  EXPECT_TRUE(Loan(allocator, 8));
   EXPECT_TRUE(allocator.CheckConsistency());
 }
 
@@ -221,15 +227,15 @@ TEST(BlockAllocator, SizesAtClassBorders) {
         if (size == 0) continue;
         // Exactly that much between two others; one granule less is not enough.
         BlockAllocator allocator(size + 2, 4);
-        const Block before = *allocator.Allocate(1);
-        const std::optional<Block> block = allocator.Allocate(size);
+        const Block before = *Loan(allocator, 1);
+        const std::optional<Block> block = Loan(allocator, size);
         ASSERT_TRUE(block) << size;
-        const std::optional<Block> after = allocator.Allocate(1);
+        const std::optional<Block> after = Loan(allocator, 1);
         ASSERT_TRUE(after);
         allocator.Free(*block);
-        EXPECT_FALSE(allocator.Allocate(size + 1)) << size;
+        EXPECT_FALSE(Loan(allocator, size + 1)) << size;
         EXPECT_EQ(allocator.LargestFree(), size);
-        const std::optional<Block> again = allocator.Allocate(size);
+        const std::optional<Block> again = Loan(allocator, size);
         ASSERT_TRUE(again) << size;
         EXPECT_EQ(again->granule, block->granule);
         allocator.Free(before);
@@ -245,17 +251,17 @@ TEST(BlockAllocator, SizesAtClassBorders) {
 // mistaken for classes within.
 TEST(BlockAllocator, TheLargestArenaDoesNotLoanMoreThanItHas) {
   BlockAllocator allocator(~0u, 8);
-  const Block low = *allocator.Allocate((1u << 27) - 2);
+  const Block low = *Loan(allocator, (1u << 27) - 2);
   const uint32_t rest = allocator.free_granules();
   ASSERT_EQ(rest, 31 * (1u << 27) + 1);
-  EXPECT_FALSE(allocator.Allocate(rest + 1));
-  const std::optional<Block> all = allocator.Allocate(rest);
+  EXPECT_FALSE(Loan(allocator, rest + 1));
+  const std::optional<Block> all = Loan(allocator, rest);
   ASSERT_TRUE(all);
   EXPECT_EQ(uint64_t{all->granule} + all->granules, ~0u);
   allocator.Free(*all);
   allocator.Free(low);
   EXPECT_TRUE(allocator.CheckConsistency());
-  EXPECT_TRUE(allocator.Allocate(~0u));
+  EXPECT_TRUE(Loan(allocator, ~0u));
 }
 
 }  // namespace

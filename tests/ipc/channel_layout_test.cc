@@ -42,13 +42,15 @@ std::string Dump(const std::byte* bytes, uint64_t size) {
 constexpr uint64_t kFirst = 0x1122'3344'5566'7788;
 
 // R8. If this fails, programs built before can no longer talk to programs
-// built now: raise kLayoutVersion's major half, then change the dump.
+// built now: raise kLayoutVersion's major half, then change the dump. The minor
+// half where what was always zero has got a meaning that nobody has to know.
 TEST(ChannelLayoutGolden, SubmissionSegment) {
   const SegmentPlan plan = *PlanSubmissionSegment(/*ring_entries=*/4, /*arena_bytes=*/1000);
   const Bytes bytes = Zeroed(plan.segment_bytes);
   InitSubmissionSegment(bytes.get(), plan, 4, kFirst);
   auto* state = reinterpret_cast<FrontState*>(bytes.get() + sizeof(SegmentHeader));
   state->sleeping.store(kFrontOnEventFd);
+  state->one_at_a_time.store(1);
   state->cancellations.store(0xc1);
   state->completions_read.store(0xc2);
   auto* entry = reinterpret_cast<SubmissionEntry*>(bytes.get() + plan.ring_offset);
@@ -75,8 +77,8 @@ TEST(ChannelLayoutGolden, SubmissionSegment) {
             "00010: 00100000 00000000 00040000 00000000\n"
             "00020: 88776655 44332211 04000000 40000000\n"
             "00030: 00020000 00000000 00000000 00000000\n"
-            "00070: 00000000 00000000 00000000 00000300\n"
-            "00080: 02000000 00000000 00000000 00000000\n"
+            "00070: 00000000 00000000 00000000 01000300\n"
+            "00080: 02000000 01000000 00000000 00000000\n"
             "00100: c1000000 00000000 00000000 00000000\n"
             "00180: c2000000 00000000 00000000 00000000\n"
             "00200: 84776655 44332211 01010101 01010101\n"
@@ -114,7 +116,7 @@ TEST(ChannelLayoutGolden, CompletionSegment) {  // R8
             "00010: 00100000 00000000 00040000 00000000\n"
             "00020: 88776655 44332211 04000000 40000000\n"
             "00030: 00020000 00000000 00000000 00000000\n"
-            "00070: 00000000 00000000 00000000 00000300\n"
+            "00070: 00000000 00000000 00000000 01000300\n"
             "00080: 88776655 44332211 88776655 44332211\n"
             "00100: d1000000 00000000 d2000000 00000000\n"
             "00110: d3000000 00000000 00000000 00000000\n"

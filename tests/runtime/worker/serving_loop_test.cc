@@ -64,6 +64,7 @@ class Story {
 // A ring of which only the length is there.
 struct FakeRing {
   std::atomic<int> waiting{0};
+  std::atomic<uint64_t> stamp{0};  // 1: the next entry is there
   std::atomic<int> served{0};
   std::atomic<int> items{0};  // for calls that wait for them
   std::atomic<int> looks{0};  // of the loop
@@ -83,6 +84,7 @@ class FakeChannel final : public ChannelServer {
   }
   bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
     if (!HasWork()) return false;
+    ring_.stamp = 0;  // whoever has served looks for more before it waits
     ring_.waiting.fetch_sub(1);
     story_.Add("served " + std::to_string(number_));
     ring_.served.fetch_add(1);
@@ -93,6 +95,7 @@ class FakeChannel final : public ChannelServer {
     ring_.looks.fetch_add(1);
     return begun_ && ring_.waiting.load() > 0;
   }
+  ipc::NextEntry Next() const override { return {.stamp = &ring_.stamp, .sequence = 1}; }
 
  private:
   const uint64_t number_;
@@ -127,6 +130,28 @@ class SteadyChannel final : public ChannelServer {
  private:
   FakeRing& ring_;
   int64_t now_ns_ = 0;
+};
+
+// Has work only by its stamp.
+class StampedChannel final : public ChannelServer {
+ public:
+  explicit StampedChannel(FakeRing& ring) : ring_(ring) {}
+
+  uint64_t channel() const override { return 1; }
+  absl::Status Begin(uint64_t) override { return absl::OkStatus(); }
+  void UseDevice(const ChannelDevice&) override {}
+  bool HasWork() const override { return false; }
+  ipc::NextEntry Next() const override {
+    return {.stamp = &ring_.stamp, .sequence = static_cast<uint64_t>(ring_.served) + 1};
+  }
+  bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
+    if (!Next().Ready()) return false;
+    ring_.served.fetch_add(1);
+    return true;
+  }
+
+ private:
+  FakeRing& ring_;
 };
 
 // Its requests are calls that wait for an item of their caller's.
@@ -216,6 +241,7 @@ class ServingLoopTest : public testing::Test, public ServingReplies {
     story_.WaitFor("waits 1");
   }
   void Submit(FakeRing& ring) {
+    ring.stamp = 1;
     ring.waiting.fetch_add(1);
     ipc::WakeWorkerIfSleeping(page_.sleeping, doorbell_.get());
   }
@@ -379,6 +405,22 @@ TEST_F(ServingLoopTest, OneThatWakesUpIsSeenWhileAnotherSpins) {
     Submit(other);
     WaitUntil([&] { return other.served == before + 1; });
   }
+}
+
+// A spin looks at the stamp itself where a channel that had a request lately says where it is: this
+// one is never asked.
+TEST_F(ServingLoopTest, ASpinLooksAtWhereTheNextEntryShows) {
+  FakeRing& ring = NewRing();
+  ring.stamp = 1;
+  Start(ipc::SpinBudget(60'000'000'000));
+  Command command{.kind = Command::Kind::kAddChannel};
+  command.server = std::make_unique<StampedChannel>(ring);
+  commands_->Push(std::move(command));
+  Admit();
+  Say(Command::Kind::kServe);
+  WaitUntil([&] { return ring.served == 1; });
+  ring.stamp = 2;
+  WaitUntil([&] { return ring.served == 2; });
 }
 
 TEST_F(ServingLoopTest, HoldStopsAndServeResumes) {

@@ -189,7 +189,7 @@ class Channel {
   friend class Front;
   friend class internal::ChannelCore;
   explicit Channel(internal::ChannelCore* core) : core_(core) {}
-  std::optional<Outcome> Take(std::optional<uint32_t> slot);
+  std::optional<Outcome> Take(uint32_t slot);
   internal::ChannelCore* core_ = nullptr;
 };
 
