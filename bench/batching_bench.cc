@@ -4,10 +4,13 @@
 //   Batch/64              `batching: {max_batch: 64}`: what is there already goes into one call
 //   Batch/32              half of the callers: one half is answered while the other is computed
 //   Batch/64/delay:<us>   the first request of a batch waits so long for others
+//   Batch/<n>/channels:1  the callers share one channel, which is polled and submitted to as a
+//   whole
 //
-// A caller is a channel of its own that has one bound request of one image in flight: as soon as it
-// is answered it is submitted again. One thread, which never sleeps, is all 64 of them: the machine
-// need not have a CPU for each. It and the worker's serving thread are pinned to two CPUs.
+// A caller has one bound request of one image in flight, on a channel of its own but in the last
+// rows: as soon as it is answered it is submitted again. One thread, which never sleeps, is all 64
+// of them: the machine need not have a CPU for each. It and the worker's serving thread are pinned
+// to two CPUs.
 //
 // Counters: requests_per_s; x_batch1: how many times as many as Batch/1; p50_us and p99_us from
 // Submit to the Poll that gives the answer; service_us: the time in the model of one call, the
@@ -17,7 +20,6 @@
 //
 // Options, beside Google Benchmark's: --seconds_per_row=2 (all five rounds together)
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -33,9 +35,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "bench/digits_callers.h"
-#include "bench/ping_pong.h"
-#include "bench/plain_names.h"
 #include "bench/row_group.h"
+#include "bench/shown_rows.h"
 
 namespace baton::bench {
 namespace {
@@ -84,8 +85,6 @@ class BatchingRun {
       if (!callers.ok()) return callers.status();
       callers_[one.name] = *std::move(callers);
     }
-    // After the channels: one that is made by a thread with a single CPU never spins.
-    if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
     return absl::OkStatus();
   }
 
@@ -155,25 +154,18 @@ int Main(int argc, char** argv) {
     }
     seconds_per_row = std::atof(argv[i] + kSeconds.size());
   }
-  if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-    std::fprintf(stderr, "batching_bench needs two CPUs\n");
-    return 1;
-  }
+  const auto give_up = [](const absl::Status& why) { return GiveUp("batching_bench", why); };
+  if (absl::Status cpus = NeedTwoCpus(); !cpus.ok()) return give_up(cpus);
   BatchingRun run(seconds_per_row);
-  if (const absl::Status started = run.Start(); !started.ok()) {
-    std::fprintf(stderr, "%s\n", started.ToString().c_str());
-    return 1;
-  }
-  for (const Case& one : Cases()) {
-    benchmark::RegisterBenchmark(one.name.c_str(),
-                                 [&run, &one](benchmark::State& state) { run.Show(one, state); })
-        ->UseManualTime()
-        ->Iterations(1);
-  }
-  PlainNames reporter;
-  benchmark::RunSpecifiedBenchmarks(&reporter);
-  benchmark::Shutdown();
-  return 0;
+  if (const absl::Status started = run.Start(); !started.ok()) return give_up(started);
+  BecomeTheFront(kFrontCpu);
+  std::vector<std::string> names;
+  for (const Case& one : Cases()) names.push_back(one.name);
+  return ShowRows(names, [&run](benchmark::State& state, const std::string& name) {
+    const auto one = std::find_if(Cases().begin(), Cases().end(),
+                                  [&](const Case& candidate) { return candidate.name == name; });
+    run.Show(*one, state);
+  });
 }
 
 }  // namespace

@@ -12,9 +12,7 @@
 //
 // All of it in turns, a slice each. Front and workers are pinned.
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,9 +22,8 @@
 #include "bench/experiment.h"
 #include "bench/machine_name.h"
 #include "bench/null_server.h"
-#include "bench/ping_pong.h"
-#include "bench/plain_names.h"
 #include "bench/round_trip.h"
+#include "bench/shown_rows.h"
 
 namespace baton::bench {
 namespace {
@@ -133,50 +130,32 @@ absl::Status AddPython(Experiment& experiment, Front& front) {
   return status;
 }
 
-int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  return 1;
-}
-
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   benchmark::AddCustomContext("machine", MachineName());
-  if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-    std::fprintf(stderr, "python_model_bench needs two CPUs\n");
-    return 1;
-  }
+  const auto give_up = [](const absl::Status& why) { return GiveUp("python_model_bench", why); };
+  if (absl::Status cpus = NeedTwoCpus(); !cpus.ok()) return give_up(cpus);
   absl::StatusOr<std::unique_ptr<NullServer>> cxx = NullServer::Launch(kWorkerCpu);
-  if (!cxx.ok()) return Fail(cxx.status());
+  if (!cxx.ok()) return give_up(cxx.status());
   absl::StatusOr<std::unique_ptr<NullServer>> python = NullServer::LaunchPython(kWorkerCpu);
-  if (!python.ok()) return Fail(python.status());
+  if (!python.ok()) return give_up(python.status());
   Experiment experiment;
   absl::Status status = AddCommon(experiment, "cxx", (*cxx)->front());
   if (status.ok()) status = AddPython(experiment, (*python)->front());
-  if (!status.ok()) return Fail(status);
-  // After the channels: one that is made by a thread with a single CPU never spins.
-  if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
-  for (const char* name : {"Null/cxx", "Null/python", "Text/python", "Identity/python/64",
-                           "Identity/python/1048576", "Identity/python/67108864", "FirstChunk/cxx",
-                           "FirstChunk/python", "Chunk/cxx", "Chunk/python"}) {
-    const std::string row = name;
-    const std::string beside = row.substr(0, row.find('/')) + "/cxx";
-    const std::string floor =
-        beside == "Text/cxx" || beside == "Identity/cxx" ? "Null/cxx" : beside;
-    benchmark::RegisterBenchmark(name,
-                                 [&experiment, row, floor](benchmark::State& state) {
-                                   experiment.Report(state, row);
-                                   if (row != floor) {
-                                     state.counters["added_ns"] =
-                                         experiment.MedianNs(row) - experiment.MedianNs(floor);
-                                   }
-                                 })
-        ->UseManualTime()
-        ->Iterations(1);
-  }
-  PlainNames reporter;
-  benchmark::RunSpecifiedBenchmarks(&reporter);
-  benchmark::Shutdown();
-  return 0;
+  if (!status.ok()) return give_up(status);
+  BecomeTheFront(kFrontCpu);
+  return ShowRows({"Null/cxx", "Null/python", "Text/python", "Identity/python/64",
+                   "Identity/python/1048576", "Identity/python/67108864", "FirstChunk/cxx",
+                   "FirstChunk/python", "Chunk/cxx", "Chunk/python"},
+                  [&experiment](benchmark::State& state, const std::string& row) {
+                    experiment.Report(state, row);
+                    const std::string beside = row.substr(0, row.find('/')) + "/cxx";
+                    const std::string floor =
+                        beside == "Text/cxx" || beside == "Identity/cxx" ? "Null/cxx" : beside;
+                    if (row == floor) return;
+                    state.counters["added_ns"] =
+                        experiment.MedianNs(row) - experiment.MedianNs(floor);
+                  });
 }
 
 }  // namespace

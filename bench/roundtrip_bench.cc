@@ -18,11 +18,7 @@
 // both are taken in turn, a slice each, so that noise on the machine meets
 // both alike; counters are percentiles over all slices.
 #include <benchmark/benchmark.h>
-#include <sched.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <span>
@@ -35,8 +31,8 @@
 #include "bench/machine_name.h"
 #include "bench/null_server.h"
 #include "bench/ping_pong.h"
-#include "bench/plain_names.h"
 #include "bench/round_trip.h"
+#include "bench/shown_rows.h"
 #include "bench/spsc_ring.h"
 
 namespace baton::bench {
@@ -200,39 +196,24 @@ absl::Status AddDeviceRoundTrip(Experiment& experiment, Front& front) {
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   benchmark::AddCustomContext("machine", MachineName());
-  if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-    std::fprintf(stderr, "roundtrip_bench needs two CPUs\n");
-    return 1;
-  }
+  const auto give_up = [](const absl::Status& why) { return GiveUp("roundtrip_bench", why); };
+  if (absl::Status cpus = NeedTwoCpus(); !cpus.ok()) return give_up(cpus);
   Experiment experiment;
   absl::StatusOr<std::unique_ptr<NullServer>> server = NullServer::Launch(kPeerCpu);
-  if (!server.ok()) {
-    std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
-    return 1;
-  }
+  if (!server.ok()) return give_up(server.status());
   experiment.Add("PingPongFloor", std::make_unique<PingPongSubject>());
   experiment.Add("SpscRing/32", std::make_unique<SpscRingSubject>());
   absl::Status status = AddRoundTrips(experiment, (*server)->front());
   if (status.ok()) status = AddBound(experiment, (*server)->front());
   if (status.ok()) status = AddDeviceRoundTrip(experiment, (*server)->front());
-  if (!status.ok()) {
-    std::fprintf(stderr, "%s\n", status.ToString().c_str());
-    return 1;
-  }
-  // After the channels: one that is made by a thread with a single CPU never spins.
-  if (!PinThisThread(kFrontCpu)) std::fprintf(stderr, "cannot pin to CPU %d\n", kFrontCpu);
-  for (const char* name :
-       {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576",
-        "RoundTrip/16777216", "RoundTrip/device", "Bound/64", "Pipelined/32", "SpscRing/32"}) {
-    benchmark::RegisterBenchmark(
-        name, [&experiment, name](benchmark::State& state) { experiment.Report(state, name); })
-        ->UseManualTime()
-        ->Iterations(1);
-  }
-  PlainNames reporter;
-  benchmark::RunSpecifiedBenchmarks(&reporter);
-  benchmark::Shutdown();
-  return 0;
+  if (!status.ok()) return give_up(status);
+  BecomeTheFront(kFrontCpu);
+  return ShowRows(
+      {"PingPongFloor", "RoundTrip/64", "RoundTrip/4096", "RoundTrip/1048576", "RoundTrip/16777216",
+       "RoundTrip/device", "Bound/64", "Pipelined/32", "SpscRing/32"},
+      [&experiment](benchmark::State& state, const std::string& name) {
+        experiment.Report(state, name);
+      });
 }
 
 }  // namespace
