@@ -136,6 +136,11 @@ absl::StatusOr<Group> OpenGroup(Front& front, size_t callers) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DigitsCallers>> DigitsCallers::Start(const Options& options) {
+  if (options.channels == 0 || options.callers < options.channels ||
+      options.callers % options.channels != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(options.callers, " callers do not share ",
+                                                   options.channels, " channels, as many each"));
+  }
   std::unique_ptr<DigitsCallers> callers(new DigitsCallers());
   callers->options_ = options;
   std::string directory = std::filesystem::temp_directory_path() / "baton-bench-XXXXXX";

@@ -117,7 +117,8 @@ static_assert(offsetof(CompletionEntry, needed_device_bytes) == 56);
 struct FrontState {
   alignas(kSharedAlignment) std::atomic<uint32_t> sleeping;  // SYNC: front_sleeps
   // Advice: 1 where the front has had one request at a time under way for a while, and so waits
-  // for each answer (kOneAtATime in a row). The worker reads it with `sleeping`; it changes seldom.
+  // for each answer, most likely. On a line that the worker reads for every request anyway, so it
+  // has to change seldom.
   std::atomic<uint32_t> one_at_a_time;
   // Bumped after a request's `cancelled` is set, so that the worker need not
   // touch the block of a request that nobody cancelled.
@@ -126,8 +127,6 @@ struct FrontState {
   // every answer, and the worker reads the two above with every request.
   alignas(kSharedAlignment) std::atomic<uint64_t> completions_read;
 };
-// How many in a row.
-inline constexpr uint32_t kOneAtATime = 8;
 // How a front sleeps: what the worker has to do to wake it.
 enum FrontSleep : uint32_t { kFrontAwake = 0, kFrontOnFutex = 1, kFrontOnEventFd = 2 };
 

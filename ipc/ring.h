@@ -82,11 +82,11 @@ class RingProducer {
 };
 
 // Where the next entry of a ring shows, for who looks at several again and again. Good until that
-// entry is taken.
+// entry is taken, and as long as the ring is mapped.
 struct NextEntry {
   const std::atomic<uint64_t>* stamp = nullptr;
   uint64_t sequence = 0;
-  // SYNC: entry_published
+  // Not without a stamp. SYNC: entry_published
   bool Ready() const { return stamp->load(std::memory_order_acquire) == sequence; }
 };
 

@@ -116,8 +116,8 @@ void MatMulBias(const MatMulBiasArgs& args) {
       Sums sums;
       sum_tile(tile, sums);
       const size_t lanes = std::min(kDenseLane, args.outputs - column);
-      float* output = args.output + row * args.outputs + column;
-      for (size_t r = 0; r < rows; ++r, output += args.outputs) {
+      for (size_t r = 0; r < rows; ++r) {
+        float* const output = args.output + (row + r) * args.outputs + column;
         // Of a size that the compiler knows, where it can be: one store each.
         if (lanes == kDenseLane) {
           std::memcpy(output, &sums[r], sizeof(sums[r]));

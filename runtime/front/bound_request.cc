@@ -1,5 +1,6 @@
 #include "baton/bound_request.h"
 
+#include <optional>
 #include <utility>
 
 #include "baton/channel.h"

@@ -1,5 +1,6 @@
 #include "baton/channel.h"
 
+#include <optional>
 #include <utility>
 
 #include "runtime/front/channel_core.h"

@@ -156,7 +156,7 @@ absl::StatusOr<size_t> ChannelCore::SubmitBatch(size_t count,
                               BATON_CRASH_POINT("front.entry_filled");
                             });
   BATON_CRASH_POINT("front.entry_published");
-  ipc::WakeWorkerIfSleeping(session_->worker_page().sleeping, session_->doorbell_fd());
+  Published();
   return accepted;
 }
 

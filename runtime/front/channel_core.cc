@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -332,9 +333,9 @@ absl::Status ChannelCore::Start(uint32_t index, const CallOptions& options, int6
 void ChannelCore::NotePace(bool alone) {
   // A change costs both sides a line, so alone counts when it has lasted. Relaxed: advice.
   if (alone) {
-    if (alone_in_a_row_ == ipc::kOneAtATime || ++alone_in_a_row_ < ipc::kOneAtATime) return;
+    if (alone_in_a_row_ == kAloneInARow || ++alone_in_a_row_ < kAloneInARow) return;
     front_state().one_at_a_time.store(1, std::memory_order_relaxed);
-  } else if (std::exchange(alone_in_a_row_, 0) == ipc::kOneAtATime) {
+  } else if (std::exchange(alone_in_a_row_, 0) == kAloneInARow) {
     front_state().one_at_a_time.store(0, std::memory_order_relaxed);
   }
 }
@@ -394,6 +395,10 @@ void ChannelCore::Publish(Slot& slot) {
     BATON_CRASH_POINT("front.entry_filled");
   });
   BATON_CRASH_POINT("front.entry_published");
+  Published();
+}
+
+void ChannelCore::Published() {
   // More answers are there: whoever takes one submits again, mostly. Not before: a worker that has
   // nothing else to do looks at that line.
   if (ready_head_ != kNoSlot) submissions_.Prefetch();

@@ -18,7 +18,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +42,10 @@
 #include "runtime/front/session.h"
 
 namespace baton::internal {
+
+// After so many requests in a row that had the ring to themselves a front says that they come one
+// at a time.
+inline constexpr uint32_t kAloneInARow = 8;
 
 class ChannelCore {
  public:
@@ -92,7 +95,7 @@ class ChannelCore {
   uint32_t Wait(absl::Duration timeout);
   // Poll in two steps, the second as often as wanted. False: there is nothing to look at.
   bool LookForOutcomes();
-  uint32_t NextOutcome() { return PopReady(); }
+  uint32_t NextOutcome();
   // Its ticket and status; the slot is leased when the status is OK.
   Ticket ticket(uint32_t slot) const { return {slots_[slot].id}; }
   bool is_bound(uint32_t slot) const { return slots_[slot].bound; }
@@ -191,6 +194,8 @@ class ChannelCore {
   // From here on it counts as in the ring; to be published next.
   void Enter(uint32_t slot, int64_t deadline_ns);
   void Publish(Slot& slot);
+  // After one or more entries were published.
+  void Published();
   static void Fill(const Slot& slot, ipc::SubmissionEntry& entry);
   // Publishes it once more. No worker has to do with the slot now.
   void Republish(Slot& slot);
@@ -246,7 +251,6 @@ class ChannelCore {
   void Sleep(Done&& done, int64_t deadline_ns);
   // Until its user side is kReady, or nothing will come any more: then as a failure.
   void AwaitEnd(Slot& slot, int64_t now);
-  uint32_t PopReady();
   void RemoveReady(uint32_t index);
 
   std::shared_ptr<Session> session_;
@@ -278,7 +282,7 @@ class ChannelCore {
   uint32_t ready_tail_ = kNoSlot;
   uint64_t next_serial_ = 1;
   uint32_t in_ring_ = 0;         // places of outstanding slots
-  uint32_t alone_in_a_row_ = 0;  // requests that had the ring to themselves; up to kOneAtATime
+  uint32_t alone_in_a_row_ = 0;  // requests that had the ring to themselves; up to kAloneInARow
   uint32_t unfinished_ = 0;      // user side pending or ready
   uint32_t handles_ = 0;
   bool closed_ = false;

@@ -1,5 +1,6 @@
 // How requests end: completions, deadlines, dead workers, dead servers.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -122,7 +123,7 @@ void ChannelCore::FinishUser(uint32_t index, absl::Status status) {
   if (armed_) ipc::SignalEventFd(event_.get());
 }
 
-uint32_t ChannelCore::PopReady() {
+uint32_t ChannelCore::NextOutcome() {
   const uint32_t index = ready_head_;
   if (index != kNoSlot) {
     ready_head_ = slots_[index].next;

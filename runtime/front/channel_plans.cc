@@ -1,6 +1,7 @@
 // ChannelCore: the shapes of requests, checked and laid out once.
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"

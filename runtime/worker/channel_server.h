@@ -129,7 +129,7 @@ class ChannelServer {
   // writes.
   virtual bool HasWork() const = 0;
   // Where it shows, for who looks again and again; good until something is taken from this
-  // channel. Nowhere: only HasWork can tell.
+  // channel, or it goes. Without a stamp: only HasWork can tell.
   virtual ipc::NextEntry Next() const { return {}; }
 };
 

@@ -80,7 +80,8 @@ class ChannelServerImpl final : public ChannelServer {
                   ipc::WorkerPage& page, int64_t* now_ns);
   void Anticipate(const SubmissionEntry& entry) const;
   bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
-  // The block of a request that may be started. False: `answer` says why it may not.
+  // The block of a request that may be started. False: `answer` says why it may not, and
+  // `*block` means nothing.
   bool Admit(const SubmissionEntry& entry, uint64_t sequence, int64_t now,
              std::span<const std::byte>* block, Answer* answer);
   bool FindDeviceInputs(const SubmissionEntry& entry, std::span<const std::byte> block,

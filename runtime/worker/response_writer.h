@@ -45,6 +45,8 @@ class ResponseWriter : public loader::OutputSink {
   using DeviceBlock = DeviceResultBlock;
 
   // Starts a response in `block`; what was written before is forgotten.
+  // Without a device there is nothing to copy: a copy of what a caller has just put together
+  // waits until that has left the store buffer, behind lines that are still on their way.
   void Begin(std::span<std::byte> block) {
     device_ = {};
     BeginIn(block);

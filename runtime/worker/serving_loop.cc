@@ -367,12 +367,12 @@ void ServingLoop::Wait() {
   const auto wanted = [this] { return Wanted(); };
   const int64_t start = clock.NowNs();
   const int64_t budget_ns = spin_.budget_ns();
-  const bool glimpses = PrepareGlimpses();
+  const bool may_glimpse = PrepareGlimpses();
   last_ns_ = start;
   do {
     Heartbeat(last_ns_);
     const ipc::SpinOutcome spun =
-        ipc::SpinUntil([&] { return glimpses ? Glimpse() : Wanted(); }, last_ns_,
+        ipc::SpinUntil([&] { return may_glimpse ? Glimpse() : wanted(); }, last_ns_,
                        std::min(start + budget_ns - last_ns_, heartbeat_ns()));
     last_ns_ += spun.waited_ns;
     if (spun.came) {

@@ -143,10 +143,11 @@ class ServingLoop : public ServingHost {
   // Whether a call of this channel may go on waiting for its caller.
   absl::Status CheckGoing(uint64_t channel) const;
   bool Wanted() const;
-  // Whether a command, or a channel that had a request lately, wants it; of the other
-  // channels it looks at some, others each time. After PrepareGlimpses, which says whether that
-  // will do, and as long as nothing is taken and no command applied.
+  // Notes where to glimpse at. False: only Wanted can tell.
   bool PrepareGlimpses();
+  // Whether a command, or a channel that had a request lately, wants it; of the other
+  // channels it looks at some, others each time. After PrepareGlimpses, for as long as
+  // nothing is taken and no command applied.
   bool Glimpse();
   void Heartbeat(int64_t now_ns);
   int64_t heartbeat_ns() const { return int64_t{heartbeat_ms_} * 1'000'000; }

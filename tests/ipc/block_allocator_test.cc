@@ -17,9 +17,10 @@ namespace {
 using Block = BlockAllocator::Block;
 
 std::optional<Block> Loan(BlockAllocator& allocator, uint32_t granules) {
-  Block block;
-  if (!allocator.Allocate(granules, &block)) return std::nullopt;
-  return block;
+  Block block{.granule = ~0u, .granules = ~0u, .node = ~0u};
+  if (allocator.Allocate(granules, &block)) return block;
+  EXPECT_EQ(block.granule & block.granules & block.node, ~0u) << "not as it was before";
+  return std::nullopt;
 }
 
 // What the arena looks like, kept in the dullest way there is.

@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 
+#include "runtime/front/channel_core.h"
 #include "tests/runtime/front/fake_server.h"
 
 namespace baton::test {
@@ -25,7 +26,7 @@ class PaceTest : public ::testing::Test {
 };
 
 TEST_F(PaceTest, OneAtATimeCountsWhenItHasLasted) {
-  for (uint32_t i = 1; i < ipc::kOneAtATime; ++i) {
+  for (uint32_t i = 1; i < internal::kAloneInARow; ++i) {
     CallOnce();
     EXPECT_FALSE(says_one_at_a_time()) << i;
   }
@@ -37,7 +38,7 @@ TEST_F(PaceTest, OneAtATimeCountsWhenItHasLasted) {
 
 TEST_F(PaceTest, ASecondOneUnderWayEndsIt) {
   for (int lap = 0; lap < 3; ++lap) {
-    for (uint32_t i = 0; i < ipc::kOneAtATime; ++i) CallOnce();
+    for (uint32_t i = 0; i < internal::kAloneInARow; ++i) CallOnce();
     EXPECT_TRUE(says_one_at_a_time());
     ASSERT_TRUE(channel_.Submit(Vector(channel_, 2, 1)).ok());
     EXPECT_TRUE(says_one_at_a_time());
@@ -47,7 +48,7 @@ TEST_F(PaceTest, ASecondOneUnderWayEndsIt) {
   }
 }
 
-// Two by two never are alone in turn: the first of each pair is.
+// Of each pair the first is alone when it is submitted, the second never is.
 TEST_F(PaceTest, PairsAreNotOneAtATime) {
   for (int pair = 0; pair < 20; ++pair) {
     std::vector<Request> requests;

@@ -2,6 +2,7 @@
 #include "runtime/worker/serving_loop.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -61,10 +62,21 @@ class Story {
   std::vector<std::string> lines_;
 };
 
-// A ring of which only the length is there.
+// A ring of which only the length and the stamps are there.
 struct FakeRing {
+  // The next entry is there: to be found by its stamp.
+  void Stamp() {
+    const uint64_t sequence = ++submitted;
+    stamps[sequence % stamps.size()] = sequence;
+  }
+  ipc::NextEntry Next() const {
+    const uint64_t sequence = static_cast<uint64_t>(served) + 1;
+    return {.stamp = &stamps[sequence % stamps.size()], .sequence = sequence};
+  }
+
   std::atomic<int> waiting{0};
-  std::atomic<uint64_t> stamp{0};  // 1: the next entry is there
+  std::atomic<uint64_t> submitted{0};
+  std::array<std::atomic<uint64_t>, 16> stamps{};
   std::atomic<int> served{0};
   std::atomic<int> items{0};  // for calls that wait for them
   std::atomic<int> looks{0};  // of the loop
@@ -84,7 +96,6 @@ class FakeChannel final : public ChannelServer {
   }
   bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
     if (!HasWork()) return false;
-    ring_.stamp = 0;  // whoever has served looks for more before it waits
     ring_.waiting.fetch_sub(1);
     story_.Add("served " + std::to_string(number_));
     ring_.served.fetch_add(1);
@@ -95,7 +106,7 @@ class FakeChannel final : public ChannelServer {
     ring_.looks.fetch_add(1);
     return begun_ && ring_.waiting.load() > 0;
   }
-  ipc::NextEntry Next() const override { return {.stamp = &ring_.stamp, .sequence = 1}; }
+  ipc::NextEntry Next() const override { return ring_.Next(); }
 
  private:
   const uint64_t number_;
@@ -141,9 +152,7 @@ class StampedChannel final : public ChannelServer {
   absl::Status Begin(uint64_t) override { return absl::OkStatus(); }
   void UseDevice(const ChannelDevice&) override {}
   bool HasWork() const override { return false; }
-  ipc::NextEntry Next() const override {
-    return {.stamp = &ring_.stamp, .sequence = static_cast<uint64_t>(ring_.served) + 1};
-  }
+  ipc::NextEntry Next() const override { return ring_.Next(); }
   bool ServeOne(loader::Model&, ipc::WorkerPage&) override {
     if (!Next().Ready()) return false;
     ring_.served.fetch_add(1);
@@ -241,8 +250,8 @@ class ServingLoopTest : public testing::Test, public ServingReplies {
     story_.WaitFor("waits 1");
   }
   void Submit(FakeRing& ring) {
-    ring.stamp = 1;
     ring.waiting.fetch_add(1);
+    ring.Stamp();
     ipc::WakeWorkerIfSleeping(page_.sleeping, doorbell_.get());
   }
   void GiveItem(FakeRing& ring) {
@@ -411,7 +420,8 @@ TEST_F(ServingLoopTest, OneThatWakesUpIsSeenWhileAnotherSpins) {
 // one is never asked.
 TEST_F(ServingLoopTest, ASpinLooksAtWhereTheNextEntryShows) {
   FakeRing& ring = NewRing();
-  ring.stamp = 1;
+  ring.Stamp();
+  heartbeat_ms_ = 1;
   Start(ipc::SpinBudget(60'000'000'000));
   Command command{.kind = Command::Kind::kAddChannel};
   command.server = std::make_unique<StampedChannel>(ring);
@@ -419,7 +429,12 @@ TEST_F(ServingLoopTest, ASpinLooksAtWhereTheNextEntryShows) {
   Admit();
   Say(Command::Kind::kServe);
   WaitUntil([&] { return ring.served == 1; });
-  ring.stamp = 2;
+  // It spins when it has beaten twice more: no turn takes what comes now.
+  for (int beat = 0; beat < 2; ++beat) {
+    const int64_t last_ns = page_.heartbeat_ns;
+    WaitUntil([&] { return page_.heartbeat_ns != last_ns; });
+  }
+  ring.Stamp();
   WaitUntil([&] { return ring.served == 2; });
 }
 

@@ -189,6 +189,7 @@ class Channel {
   friend class Front;
   friend class internal::ChannelCore;
   explicit Channel(internal::ChannelCore* core) : core_(core) {}
+  // Of no slot: nullopt.
   std::optional<Outcome> Take(uint32_t slot);
   internal::ChannelCore* core_ = nullptr;
 };
