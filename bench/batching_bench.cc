@@ -4,20 +4,19 @@
 //   Batch/64              `batching: {max_batch: 64}`: what is there already goes into one call
 //   Batch/32              half of the callers: one half is answered while the other is computed
 //   Batch/64/delay:<us>   the first request of a batch waits so long for others
-//   Batch/<n>/channels:1  the callers share one channel, which is polled and submitted to as a
-//   whole
+//   Batch/<n>/channels:1  the callers share one channel: one poll and one submit for all that is
+//                         there
 //
 // A caller has one bound request of one image in flight, on a channel of its own but in the last
 // rows: as soon as it is answered it is submitted again. One thread, which never sleeps, is all 64
 // of them: the machine need not have a CPU for each. It and the worker's serving thread are pinned
 // to two CPUs.
 //
-// Counters: requests_per_s; x_batch1: how many times as many as the same
-// callers have without batches; p50_us and p99_us from
-// Submit to the Poll that gives the answer; service_us: the time in the model of one call, the
-// median over requests; p99_bound_us: delay + 2 x service; x_p99_bound: p99 against it. Every row
-// is measured in five rounds of slices, all rows in turns; figures are medians of the five. Rows of
-// one run may be compared.
+// Counters: requests_per_s; x_batch1: how many times as many as the same callers have without
+// batches; p50_us and p99_us from Submit to the Poll that gives the answer; service_us: the time in
+// the model of one call, the median over requests; p99_bound_us: delay + 2 x service; x_p99_bound:
+// p99 against it. Every row is measured in five rounds of slices, all rows in turns; figures are
+// medians of the five. Rows of one run may be compared.
 //
 // Options, beside Google Benchmark's: --seconds_per_row=2 (all five rounds together)
 #include <benchmark/benchmark.h>
@@ -123,8 +122,9 @@ class BatchingRun {
     for (int round = 0; round < kRounds; ++round) {
       const std::map<std::string, RowResult> results =
           MeasureGroup(group, names, {.seconds_per_row = seconds_per_row_ / kRounds, .slices = 4});
-      for (const Case& one : Cases())
+      for (const Case& one : Cases()) {
         Note(one.name, results.at(one.name), results.at(one.one_by_one));
+      }
     }
   }
   void Note(const std::string& name, const RowResult& result, const RowResult& one_by_one) {

@@ -31,8 +31,9 @@ struct Group {
     for (const BoundRequest* request : again) submitted[request->tag()] = now;
     const absl::StatusOr<size_t> accepted = channel.SubmitBatch(again);
     if (!accepted.ok()) return accepted.status();
-    if (*accepted < again.size())
+    if (*accepted < again.size()) {
       return absl::InternalError("the ring has no room for all callers");
+    }
     again.clear();
     return absl::OkStatus();
   }

@@ -1,4 +1,5 @@
-// Rows that one run has measured, as Google Benchmark shows them.
+// What the mains of benches share that measure all rows in one run: who runs where, and how
+// Google Benchmark shows what was measured.
 #ifndef BATON_BENCH_SHOWN_ROWS_H_
 #define BATON_BENCH_SHOWN_ROWS_H_
 
