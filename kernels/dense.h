@@ -47,7 +47,8 @@ void MatMulBias(const MatMulBiasArgs& args);
 void Relu(std::span<float> values);
 
 // Softmax over each row of [values.size() / columns, columns], in place. The
-// row's maximum is subtracted first, so that nothing overflows.
+// row's maximum is subtracted first, so that nothing overflows. What a row
+// becomes does not depend on the rows beside it.
 // values.size() must be a multiple of `columns`, which is more than 0.
 void SoftmaxRows(std::span<float> values, size_t columns);
 

@@ -1,8 +1,10 @@
 #include "kernels/dense.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -83,7 +85,7 @@ TEST_P(MatMulBiasTest, ARowDoesNotDependOnTheOthers) {
 INSTANTIATE_TEST_SUITE_P(Sizes, MatMulBiasTest,
                          ::testing::Combine(::testing::Values(0, 1, 3, 4, 5, 8, 9, 12, 13, 33),
                                             ::testing::Values(1, 7, 64),
-                                            ::testing::Values(1, 10, 15, 16, 17, 64)));
+                                            ::testing::Values(1, 10, 15, 16, 17, 42, 64)));
 
 #if defined(__x86_64__) && defined(__OPTIMIZE__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -137,6 +139,60 @@ TEST(SoftmaxTest, RowsSumToOneAndNothingOverflows) {
   for (size_t i = 3; i < 6; ++i) EXPECT_NEAR(values[i], 1.0 / 3, 1e-6);
   EXPECT_NEAR(values[8], 1.0, 1e-6);
   EXPECT_EQ(values[6], 0.0f);
+}
+
+constexpr size_t kSoftmaxColumns[] = {1, 3, 10, 15, 16, 17, 40};
+
+// Eighths: a row's differences are exact in float.
+std::vector<float> Logits(size_t count) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i * 37 % 257) / 8.0f - 16.0f;
+  return values;
+}
+
+TEST(SoftmaxTest, IsWhatDoublesGive) {
+  for (const size_t columns : kSoftmaxColumns) {
+    std::vector<float> values = Logits(9 * columns);
+    const std::vector<float> logits = values;
+    SoftmaxRows(values, columns);
+    for (size_t start = 0; start < values.size(); start += columns) {
+      const auto row = std::span(logits).subspan(start, columns);
+      const double largest = *std::max_element(row.begin(), row.end());
+      double sum = 0;
+      for (const double logit : row) sum += std::exp(logit - largest);
+      for (size_t i = 0; i < columns; ++i) {
+        const double expected = std::exp(row[i] - largest) / sum;
+        EXPECT_NEAR(values[start + i], expected,
+                    expected * static_cast<double>(columns + 16) * 0x1p-24)
+            << columns << " columns, row " << start / columns << ", " << i;
+      }
+    }
+  }
+}
+
+// An answer is the same bits whether its request was in a batch or not, and wherever it was.
+TEST(SoftmaxTest, ARowIsTheSameBitsAloneAndAmongOthers) {
+  for (const size_t columns : kSoftmaxColumns) {
+    std::vector<float> together = Logits(9 * columns);
+    std::vector<float> alone = together;
+    SoftmaxRows(together, columns);
+    for (size_t start = 0; start < alone.size(); start += columns) {
+      SoftmaxRows(std::span(alone).subspan(start, columns), columns);
+    }
+    for (size_t i = 0; i < alone.size(); ++i) {
+      ASSERT_EQ(together[i], alone[i]) << columns << " columns, " << i;
+    }
+  }
+}
+
+TEST(SoftmaxTest, NanFillsItsRowAndNoOther) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> values = {1, 2, 3, 1, std::nanf(""), 3, 1, -infinity, 3, 1, infinity, 3};
+  SoftmaxRows(values, 3);
+  for (const size_t i : {3, 4, 5, 10}) EXPECT_TRUE(std::isnan(values[i])) << i;
+  EXPECT_NEAR(values[0] + values[1] + values[2], 1.0, 1e-6);
+  EXPECT_EQ(values[7], 0.0f);
+  EXPECT_NEAR(values[6] + values[8], 1.0, 1e-6);
 }
 
 }  // namespace
