@@ -211,6 +211,9 @@ absl::StatusOr<DeviceLease> Channel::LeaseDevice() {
 }
 
 uint32_t Channel::outstanding() const { return core_ == nullptr ? 0 : core_->unfinished(); }
+void Channel::Prefetch() const {
+  if (core_ != nullptr) core_->Prefetch();
+}
 int Channel::event_fd() const { return core_ == nullptr ? -1 : core_->event_fd(); }
 bool Channel::Arm() { return core_ == nullptr || core_->Arm(); }
 void Channel::ClearEvent() {

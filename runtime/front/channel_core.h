@@ -93,6 +93,7 @@ class ChannelCore {
   // A slot whose user side is kReady, now the caller's (see TakeOutcome); kNoSlot: there is none.
   uint32_t Poll();
   uint32_t Wait(absl::Duration timeout);
+  void Prefetch() const { completions_.Prefetch(); }
   // Poll in two steps, the second as often as wanted. False: there is nothing to look at.
   bool LookForOutcomes();
   uint32_t NextOutcome();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -45,6 +46,27 @@ class BatchTest : public ::testing::Test {
   FunctionModel model_{Double};
   Channel channel_ = server_.Open(Small());
 };
+
+// At any time: with nothing under way, before an answer, beside one, and of a channel that is
+// another's by now.
+TEST_F(BatchTest, APrefetchChangesNothing) {
+  StepWorker worker(server_, 0, 1, model_);
+  channel_.Prefetch();
+  EXPECT_FALSE(channel_.Poll());
+  for (int lap = 0; lap < 20; ++lap) {
+    ASSERT_TRUE(channel_.Submit(Vector(channel_, 2, 1)).ok());
+    channel_.Prefetch();
+    EXPECT_EQ(channel_.outstanding(), 1u);
+    worker.StepAll();
+    channel_.Prefetch();
+    const std::optional<Outcome> outcome = channel_.Poll();
+    ASSERT_TRUE(outcome && outcome->response.ok());
+    EXPECT_EQ(outcome->response.value().output<float>("y")[0], 2);
+  }
+  const Channel other = std::move(channel_);
+  channel_.Prefetch();  // NOLINT(bugprone-use-after-move)
+  other.Prefetch();
+}
 
 TEST_F(BatchTest, IsServedInOrder) {
   StepWorker worker(server_, 0, 1, model_);
