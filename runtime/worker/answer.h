@@ -32,6 +32,7 @@ struct Answer {
     answer.dropped = true;
     return answer;
   }
+  static Answer Cancelled() { return Dropped(absl::CancelledError("cancelled while it waited")); }
   static Answer StaleInputs(uint32_t lie_in, uint64_t generation) {
     Answer answer = Dropped(absl::UnavailableError(
         absl::StrCat("its inputs lie in device memory of generation ", lie_in, ", not of ",

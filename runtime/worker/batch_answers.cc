@@ -12,7 +12,7 @@ void BatchAnswers::Publish(uint64_t request_id, std::span<std::byte> response, c
                        answer);
   BATON_CRASH_POINT("worker.completion_published");
   wake_due_ = true;
-  Bump(answer.status.ok() ? page.completed : page.failed);
+  Bump(answer.dropped ? page.expired : answer.status.ok() ? page.completed : page.failed);
 }
 
 void BatchAnswers::WakeAfterFence() {

@@ -11,6 +11,7 @@
 
 #include "ipc/pages.h"
 #include "runtime/worker/answer.h"
+#include "runtime/worker/cancellations.h"
 #include "runtime/worker/channel_memory.h"
 #include "runtime/worker/completion_writer.h"
 
@@ -18,9 +19,15 @@ namespace baton::runtime {
 
 class BatchAnswers {
  public:
-  // Both must outlive this.
-  BatchAnswers(const ChannelMemory& memory, CompletionWriter& completions)
-      : memory_(memory), completions_(completions) {}
+  // All must outlive this.
+  BatchAnswers(const ChannelMemory& memory, CompletionWriter& completions,
+               Cancellations& cancellations)
+      : memory_(memory), completions_(completions), cancellations_(cancellations) {}
+
+  // Whether the caller has given it up: Cancellations::Cancelled, with its conditions.
+  bool Cancelled(uint64_t sequence, const ipc::RequestBlockHeader& header) {
+    return cancellations_.Cancelled(sequence, header);
+  }
 
   // Publishes the last completion of a request, and wakes nobody. `response` is the
   // block loaned for it.
@@ -37,6 +44,7 @@ class BatchAnswers {
  private:
   const ChannelMemory& memory_;
   CompletionWriter& completions_;
+  Cancellations& cancellations_;
   bool wake_due_ = false;
 };
 

@@ -24,9 +24,9 @@ bool BatchGatherer::Turn(BatchSource& source, loader::Model& model, ServingHost&
   const bool took = Gather(source, model, page);
   if (batch_.empty()) return took;
   const int64_t begun_ns = source.NowNs();
-  batch_.Run(model, host, page, begun_ns);
+  const bool ran = batch_.Run(model, host, page, begun_ns);
   const int64_t ended_ns = source.NowNs();
-  duration_.Observe(ended_ns - begun_ns);
+  if (ran) duration_.Observe(ended_ns - begun_ns);
   // Relaxed: advice about timing.
   page.heartbeat_ns.store(ended_ns, std::memory_order_relaxed);
   return true;
@@ -34,12 +34,19 @@ bool BatchGatherer::Turn(BatchSource& source, loader::Model& model, ServingHost&
 
 bool BatchGatherer::Gather(BatchSource& source, loader::Model& model, ipc::WorkerPage& page) {
   bool took = false;
+  bool look = true;  // whether something else may have to be done first
+  size_t channels = 0;
   size_t quiet = 0;             // channels in a row of which nothing joined
   std::optional<size_t> waits;  // the first channel whose request has to wait for the next batch
   int64_t now = source.NowNs();
   int64_t first_ns = now;
-  while (!batch_.full() && !source.interrupted()) {
-    if (quiet >= source.channels()) {
+  while (!batch_.full()) {
+    if (look) {
+      if (source.interrupted()) break;
+      channels = source.channels();
+      look = false;
+    }
+    if (quiet >= channels) {
       // A whole round. Without a batch others have their turn.
       if (batch_.empty() || waits || max_delay_ns_ == 0 || !source.may_wait()) break;
       const int64_t run_by = RunBy(first_ns, batch_.earliest_deadline_ns());
@@ -48,9 +55,9 @@ bool BatchGatherer::Gather(BatchSource& source, loader::Model& model, ipc::Worke
       source.AwaitRequest(run_by);
       now = source.NowNs();
       quiet = 0;
+      look = true;
       continue;
     }
-    const size_t turn = source.next();
     ChannelServer* const channel = source.Next();
     const ChannelServer::Gathered gathered = channel == nullptr
                                                  ? ChannelServer::Gathered::kNothing
@@ -61,9 +68,10 @@ bool BatchGatherer::Gather(BatchSource& source, loader::Model& model, ipc::Worke
         break;
       case ChannelServer::Gathered::kServed:
         took = true;
+        look = true;  // it may have taken long, or waited
         break;
       case ChannelServer::Gathered::kWaits:
-        if (!waits) waits = turn;
+        if (!waits) waits = source.last();
         break;
       case ChannelServer::Gathered::kJoined:
         took = true;

@@ -6,7 +6,8 @@
 // 1. One request of each channel a round: a channel that is full of requests cannot
 //    keep those of another out of a batch.
 // 2. A batch waits for nothing while a command waits, or anything else has to be done:
-//    what has been gathered is run at once.
+//    what has been gathered is run at once. Looked at before a batch begins, after each
+//    wait and after each request that was not put into it.
 // 3. It never waits past the time at which it has to run so that the earliest deadline
 //    of its requests is met, as far as the last batches tell how long that takes.
 // 4. Turn leaves no batch behind.
@@ -35,8 +36,8 @@ class BatchSource {
   // The next one in turn; nullptr: nothing may be taken of it. Never that of another
   // call, unless SetNext.
   virtual ChannelServer* Next() = 0;
-  // Whose turn it is, and would be again.
-  virtual size_t next() const = 0;
+  // Whose turn it was when Next gave the last one: for SetNext, to have it again.
+  virtual size_t last() const = 0;
   virtual void SetNext(size_t next) = 0;
   // Something else has to be done first: a command waits, or the channels have changed.
   virtual bool interrupted() const = 0;

@@ -10,12 +10,24 @@
 namespace baton::runtime {
 
 void BatchOutputs::Begin(const Signature& signature, uint64_t rows, uint64_t max_rows) {
-  signature_ = &signature;
   rows_ = rows;
   max_rows_ = max_rows;
-  order_.clear();
-  outputs_.assign(signature.outputs.size(), Output{});
-  if (staging_.size() < outputs_.size()) staging_.resize(outputs_.size());
+  asked_ = 0;
+  if (signature_ != &signature) {
+    signature_ = &signature;
+    changed_ = true;
+    outputs_.assign(signature.outputs.size(), Output{});
+    if (staging_.size() < outputs_.size()) staging_.resize(outputs_.size());
+  }
+  for (Output& output : outputs_) output.there = false;
+}
+
+bool BatchOutputs::Output::LooksLike(DType as, std::span<const int64_t> with) const {
+  if (dtype != as || rank != with.size()) return false;
+  for (size_t i = 1; i < with.size(); ++i) {
+    if (shape[i] != with[i]) return false;
+  }
+  return true;
 }
 
 absl::StatusOr<std::span<std::byte>> BatchOutputs::Allocate(size_t index,
@@ -45,23 +57,32 @@ absl::StatusOr<std::span<std::byte>> BatchOutputs::AllocateAs(size_t index, DTyp
         "without 'batching'"));
   }
   Output& output = outputs_[index];
+  if (!output.LooksLike(dtype, shape)) changed_ = true;
   output.there = true;
   output.dtype = dtype;
   output.rank = static_cast<uint32_t>(shape.size());
   std::copy(shape.begin(), shape.end(), output.shape.begin());
   output.row_bytes = *bytes / rows_;
-  order_.push_back(index);
+  if (asked_ == order_.size() || order_[asked_] != index) {
+    order_.resize(asked_);
+    order_.push_back(index);
+    changed_ = true;
+  }
+  ++asked_;
   const std::span<std::byte> staged = staging_[index].Get(*bytes, output.row_bytes * max_rows_);
   output.bytes = staged;
   return staged;
 }
 
-absl::Status BatchOutputs::Check() const {
+absl::Status BatchOutputs::Check() {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     if (outputs_[i].there) continue;
     return absl::InternalError(
         absl::StrCat("the model gave no output '", signature_->outputs[i].name, "'"));
   }
+  order_.resize(asked_);  // of another signature's outputs there may have been more
+  if (changed_) alike_ = NewLikeness();
+  changed_ = false;
   return absl::OkStatus();
 }
 
@@ -78,11 +99,22 @@ absl::Status BatchOutputs::Give(uint64_t first_row, uint64_t rows, ResponseWrite
       if (status.ok()) status = block.status();
       continue;
     }
-    const kernels::MutableRowBlock to = {.data = block->data(), .rows = rows};
-    kernels::Unpack(output.bytes.data() + first_row * output.row_bytes, output.row_bytes,
-                    std::span(&to, 1));
+    Copy(output, first_row, rows, *block);
   }
   return status;
+}
+
+void BatchOutputs::GiveAgain(uint64_t first_row, uint64_t rows, ResponseWriter& writer) const {
+  for (const size_t index : order_) {
+    Copy(outputs_[index], first_row, rows, writer.Repeated(index));
+  }
+}
+
+void BatchOutputs::Copy(const Output& output, uint64_t first_row, uint64_t rows,
+                        std::span<std::byte> block) {
+  const kernels::MutableRowBlock to = {.data = block.data(), .rows = rows};
+  kernels::Unpack(output.bytes.data() + first_row * output.row_bytes, output.row_bytes,
+                  std::span(&to, 1));
 }
 
 }  // namespace baton::runtime

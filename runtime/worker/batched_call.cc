@@ -19,18 +19,19 @@ constexpr size_t kAhead = 4;
 
 }  // namespace
 
-bool BatchedCall::Takes(uint32_t method, const KnownRequest& request) const {
+bool BatchedCall::Takes(uint32_t method, KnownRequest& request) const {
   if (request.rows == 0 || request.rows > max_rows_ - rows_) return false;
-  return members_.empty() || (method == method_ && LooksAlike(request));
+  return members_.empty() || (method == method_->index && LooksAlike(request));
 }
 
-bool BatchedCall::MayTake(const ipc::SubmissionEntry& entry, const KnownRequest* known) const {
+bool BatchedCall::MayTake(const ipc::SubmissionEntry& entry, KnownRequest* known) const {
   if (empty()) return true;
   if (entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer)) return false;
   return entry.device_granules == 0 && (known == nullptr || Takes(entry.method, *known));
 }
 
-bool BatchedCall::LooksAlike(const KnownRequest& request) const {
+bool BatchedCall::LooksAlike(KnownRequest& request) const {
+  if (request.alike == alike_) return true;
   if (request.inputs.size() != input_count_) return false;
   for (size_t i = 0; i < input_count_; ++i) {
     const Input& input = inputs_[i];
@@ -40,10 +41,14 @@ bool BatchedCall::LooksAlike(const KnownRequest& request) const {
       if (view.shape[dim] != input.shape[dim]) return false;
     }
   }
+  request.alike = alike_;
   return true;
 }
 
-void BatchedCall::Learn(const KnownRequest& request) {
+void BatchedCall::Learn(KnownRequest& request) {
+  // Most batches look like the one before.
+  if (alike_ != 0 && LooksAlike(request)) return;
+  request.alike = alike_ = NewLikeness();
   input_count_ = request.inputs.size();
   if (inputs_.size() < input_count_) inputs_.resize(input_count_);
   for (size_t i = 0; i < input_count_; ++i) {
@@ -56,26 +61,60 @@ void BatchedCall::Learn(const KnownRequest& request) {
   }
 }
 
-void BatchedCall::Add(const Member& member, const KnownRequest& request, bool named) {
+void BatchedCall::NoteDeadline(int64_t deadline_ns) {
+  if (deadline_ns != 0 && (earliest_deadline_ns_ == 0 || deadline_ns < earliest_deadline_ns_)) {
+    earliest_deadline_ns_ = deadline_ns;
+  }
+}
+
+BatchedCall::Member& BatchedCall::Add(KnownRequest& request, const ServedMethod& method,
+                                      int64_t deadline_ns, bool named) {
   if (members_.empty()) {
-    method_ = member.method->index;
+    method_ = &method;
     named_ = named;
     Learn(request);
   }
   for (size_t i = 0; i < input_count_; ++i) {
     inputs_[i].blocks.push_back({.data = request.inputs[i].bytes.data(), .rows = request.rows});
   }
-  members_.push_back(member);
-  members_.back().rows = request.rows;
+  Member& member = members_.emplace_back();
+  member.deadline_ns = deadline_ns;
+  member.rows = request.rows;
   rows_ += request.rows;
-  const int64_t deadline_ns = member.deadline_ns;
-  if (deadline_ns != 0 && (earliest_deadline_ns_ == 0 || deadline_ns < earliest_deadline_ns_)) {
-    earliest_deadline_ns_ = deadline_ns;
+  NoteDeadline(deadline_ns);
+  return member;
+}
+
+void BatchedCall::DropCancelled(ipc::WorkerPage& page) {
+  // SYNC: request_cancelled. `taken` of each was stored before.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  size_t kept = 0;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    const Member& member = members_[i];
+    if (member.answers->Cancelled(member.sequence, *member.header)) {
+      rows_ -= member.rows;
+      member.answers->Publish(member.request_id, member.response, Answer::Cancelled(), 0, page);
+      // SYNC: front_sleeps. Rare enough for a fence of its own.
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      member.answers->WakeAfterFence();
+      continue;
+    }
+    if (kept != i) {
+      members_[kept] = member;
+      for (size_t k = 0; k < input_count_; ++k) inputs_[k].blocks[kept] = inputs_[k].blocks[i];
+    }
+    ++kept;
   }
+  if (kept == members_.size()) return;
+  members_.resize(kept);
+  for (size_t k = 0; k < input_count_; ++k) inputs_[k].blocks.resize(kept);
+  // The others' only: nobody waits for one that was given up.
+  earliest_deadline_ns_ = 0;
+  for (const Member& member : members_) NoteDeadline(member.deadline_ns);
 }
 
 void BatchedCall::ShowInputs() {
-  const Signature& signature = *members_.front().method->signature;
+  const Signature& signature = *method_->signature;
   views_.resize(input_count_);
   for (size_t i = 0; i < input_count_; ++i) {
     Input& input = inputs_[i];
@@ -102,14 +141,13 @@ absl::Status BatchedCall::CallAlone(loader::Model& model) {
   ResponseWriter& writer = *member.writer;
   writer.Begin(member.response);
   loader::CallContext keeps_nothing;
-  return CallModel(model, named_, *member.method, keeps_nothing, views_, writer);
+  return CallModel(model, named_, *method_, keeps_nothing, views_, writer);
 }
 
 absl::Status BatchedCall::CallForAll(loader::Model& model) {
-  const ServedMethod& method = *members_.front().method;
-  outputs_.Begin(*method.signature, rows_, max_rows_);
+  outputs_.Begin(*method_->signature, rows_, max_rows_);
   loader::CallContext keeps_nothing;
-  absl::Status said = CallModel(model, named_, method, keeps_nothing, views_, outputs_);
+  absl::Status said = CallModel(model, named_, *method_, keeps_nothing, views_, outputs_);
   return said.ok() ? outputs_.Check() : said;
 }
 
@@ -118,9 +156,22 @@ Answer BatchedCall::AnswerOf(const Member& member, uint64_t first_row,
   ResponseWriter& writer = *member.writer;
   if (members_.size() == 1) return Conclude(said, writer, member.response.size(), 0);
   if (!said.ok()) return Answer::Refusal(said);
+  return GiveRows(member, first_row);
+}
+
+Answer BatchedCall::GiveRows(const Member& member, uint64_t first_row) const {
+  ResponseWriter& writer = *member.writer;
+  const ResponseWriter::Like like = {.outputs = outputs_.alike(), .rows = member.rows};
+  Answer answer;
+  if (writer.Repeat(like, member.response, &answer.description)) {
+    outputs_.GiveAgain(first_row, member.rows, writer);
+    return answer;
+  }
   writer.Begin(member.response);
   absl::Status given = outputs_.Give(first_row, member.rows, writer);
-  return Conclude(std::move(given), writer, member.response.size(), 0);
+  answer = Conclude(std::move(given), writer, member.response.size(), 0);
+  if (answer.status.ok()) writer.Remember(like);
+  return answer;
 }
 
 void BatchedCall::AnswerAll(const absl::Status& said, uint64_t service_ns, ipc::WorkerPage& page) {
@@ -138,9 +189,14 @@ void BatchedCall::AnswerAll(const absl::Status& said, uint64_t service_ns, ipc::
   for (const Member& member : members_) member.answers->WakeAfterFence();
 }
 
-void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& page,
+bool BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& page,
                       int64_t now_ns) {
   BATON_CRASH_POINT("worker.batch_gathered");
+  DropCancelled(page);
+  if (members_.empty()) {
+    Clear();
+    return false;
+  }
   host.running.Begin(this, now_ns, earliest_deadline_ns_, page);
   int64_t called_ns = now_ns;
   absl::Status said;
@@ -161,6 +217,7 @@ void BatchedCall::Run(loader::Model& model, ServingHost& host, ipc::WorkerPage& 
   BumpBy(page.batch_rows, rows_);
   AnswerAll(said, service_ns, page);
   Clear();
+  return true;
 }
 
 void BatchedCall::Clear() {

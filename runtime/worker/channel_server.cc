@@ -51,10 +51,7 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   BATON_CRASH_POINT("worker.resume_written");
   state.resume_generation.store(generation, std::memory_order_release);
   begun_ = true;
-  // Requests cancelled before this worker looked are in the ring already.
-  check_cancelled_ = true;
-  check_cancelled_until_ = taken + memory_.submission_slots();
-  cancellations_seen_ = memory_.front().cancellations.load(std::memory_order_acquire);
+  cancellations_.Begin(taken);
   return absl::OkStatus();
 }
 

@@ -26,6 +26,7 @@
 #include "runtime/worker/answer.h"
 #include "runtime/worker/batch_answers.h"
 #include "runtime/worker/batched_call.h"
+#include "runtime/worker/cancellations.h"
 #include "runtime/worker/channel_device.h"
 #include "runtime/worker/channel_memory.h"
 #include "runtime/worker/channel_server.h"
@@ -79,7 +80,11 @@ class ChannelServerImpl final : public ChannelServer {
   bool ServeTaken(const SubmissionEntry& entry, uint64_t sequence, loader::Model& model,
                   ipc::WorkerPage& page, int64_t* now_ns);
   void Anticipate(const SubmissionEntry& entry) const;
-  bool Cancelled(uint64_t sequence, std::span<const std::byte> block);
+  bool JoinAsBefore(const SubmissionEntry& entry, uint64_t sequence, KnownRequest* known,
+                    BatchedCall& batch, ipc::WorkerPage& page, int64_t now);
+  void Join(BatchedCall& batch, KnownRequest& request, const ServedMethod& method,
+            const SubmissionEntry& entry, uint64_t sequence, std::span<const std::byte> block,
+            std::span<std::byte> response);
   // The block of a request that may be started. False: `answer` says why it may not, and
   // `*block` means nothing.
   bool Admit(const SubmissionEntry& entry, uint64_t sequence, int64_t now,
@@ -101,6 +106,8 @@ class ChannelServerImpl final : public ChannelServer {
              loader::Model& model, loader::CallContext& call, ipc::WorkerPage& page, int64_t now);
   // Says that everything up to the next entry is taken: from here on it counts as started.
   void SayTaken();
+  // The same without the fence that a look at what was cancelled needs.
+  void StoreTaken();
   void PublishAnswer(const SubmissionEntry& entry, const Answer& answer, int64_t start_ns,
                      int64_t end_ns, bool more, ipc::WorkerPage& page);
   void Publish(const CompletionWriter::Completion& completion, const Answer& answer,
@@ -123,16 +130,14 @@ class ChannelServerImpl final : public ChannelServer {
   bool begun_ = false;
   ipc::RingConsumer<SubmissionEntry> submissions_;
   CompletionWriter completions_{memory_};
-  BatchAnswers batch_answers_{memory_, completions_};
+  Cancellations cancellations_{memory_};
+  BatchAnswers batch_answers_{memory_, completions_, cancellations_};
   BatchedCall* gathering_ = nullptr;  // in Gather: what requests join
   ServedMethods methods_;
   KnownRequests known_;
   KeptInputs kept_;
   std::vector<std::unique_ptr<ServedStream>> streams_;
   std::vector<std::unique_ptr<ServedCall>> calls_;  // on threads of their own
-  uint64_t cancellations_seen_ = 0;
-  uint64_t check_cancelled_until_ = 0;
-  bool check_cancelled_ = false;
 };
 
 }  // namespace baton::runtime

@@ -50,11 +50,15 @@ size_t ChannelServerImpl::Serve(loader::Model& model, ipc::WorkerPage& page, siz
   return served;
 }
 
-void ChannelServerImpl::SayTaken() {
+void ChannelServerImpl::StoreTaken() {
   // SYNC: request_taken. From here on the request counts as started.
   memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
+}
+
+void ChannelServerImpl::SayTaken() {
+  StoreTaken();
   // SYNC: request_cancelled. A front that gives up without asking anybody sees
-  // `taken`, or is seen by the look at `cancellations` in Cancelled.
+  // `taken`, or is seen by the look at its count in Cancellations.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   BATON_CRASH_POINT("worker.taken_published");
 }
@@ -103,10 +107,12 @@ ChannelServer::Gathered ChannelServerImpl::Gather(BatchedCall& batch, loader::Mo
   const uint64_t sequence = submissions_.next();
   if (!begun_ || !submissions_.Peek(&seen)) return Gathered::kNothing;
   const SubmissionEntry& entry = *seen.operator->();
-  if (!batch.MayTake(entry, known_.Find(entry.descriptor_token))) return Gathered::kWaits;
+  KnownRequest* const known = known_.Find(entry.descriptor_token);
+  if (!batch.MayTake(entry, known)) return Gathered::kWaits;
   if (entry.kind == static_cast<uint16_t>(ipc::RequestKind::kStream)) {
     return ServeOne(model, page) ? Gathered::kServed : Gathered::kNothing;
   }
+  if (JoinAsBefore(entry, sequence, known, batch, page, now)) return Gathered::kJoined;
   // What was seen is what is taken: the front could change it meanwhile.
   submissions_.Advance();
   Anticipate(entry);
@@ -118,6 +124,54 @@ ChannelServer::Gathered ChannelServerImpl::Gather(BatchedCall& batch, loader::Mo
   if (!answered) return Gathered::kJoined;
   memory_.WakeFront();
   return Gathered::kServed;
+}
+
+// Most requests are like one before, and nothing is wrong with them: such a one joins without all
+// that Execute looks at. False: nothing has happened, and it is for Execute to say what it is.
+bool ChannelServerImpl::JoinAsBefore(const SubmissionEntry& entry, uint64_t sequence,
+                                     KnownRequest* known, BatchedCall& batch, ipc::WorkerPage& page,
+                                     int64_t now) {
+  if (known == nullptr || known->item || known->device_end != 0 || known->method != entry.method ||
+      entry.kind != static_cast<uint16_t>(ipc::RequestKind::kInfer) || entry.device_granules != 0 ||
+      (entry.deadline_ns != 0 && now >= entry.deadline_ns)) {
+    return false;
+  }
+  const ServedMethod* const method = methods_.Find(entry.method);
+  const std::span<const std::byte> block =
+      memory_.RequestBlock(entry.request_granule, entry.request_granules);
+  if (method == nullptr || method->streams() || block.size() < ipc::kBlockHeaderBytes ||
+      known->end > block.size() || !batch.Takes(entry.method, *known)) {
+    return false;
+  }
+  const std::span<std::byte> response =
+      memory_.ResponseBlock(entry.response_granule, entry.response_granules);
+  // As Anticipate, now that all of it is at hand.
+  ipc::PrefetchToRead(block.data() + known->places.front().offset);
+  if (method->writer->first_offset() < response.size()) {
+    ipc::PrefetchToWrite(response.data() + method->writer->first_offset());
+  }
+  // What was seen is what is taken: the front could change it meanwhile.
+  submissions_.Advance();
+  BATON_CRASH_POINT("worker.entry_read");
+  // Whether it was cancelled is looked at when the batch is run, after one fence for all of it.
+  StoreTaken();
+  BATON_CRASH_POINT("worker.taken_published");
+  Bump(page.taken);
+  Join(batch, *known, *method, entry, sequence, block, response);
+  return true;
+}
+
+void ChannelServerImpl::Join(BatchedCall& batch, KnownRequest& request, const ServedMethod& method,
+                             const SubmissionEntry& entry, uint64_t sequence,
+                             std::span<const std::byte> block, std::span<std::byte> response) {
+  request.Show(block);
+  BatchedCall::Member& member = batch.Add(request, method, entry.deadline_ns, methods_.named());
+  member.request_id = entry.request_id;
+  member.response = response;
+  member.writer = method.writer.get();
+  member.answers = &batch_answers_;
+  member.header = reinterpret_cast<const ipc::RequestBlockHeader*>(block.data());
+  member.sequence = sequence;
 }
 
 void ChannelServerImpl::PublishAnswer(const SubmissionEntry& entry, const Answer& answer,
@@ -146,24 +200,6 @@ void ChannelServerImpl::Publish(const CompletionWriter::Completion& completion,
 
 // ---- Looking at a request ----------------------------------------------------------------------
 
-bool ChannelServerImpl::Cancelled(uint64_t sequence, std::span<const std::byte> block) {
-  const uint64_t cancellations = memory_.front().cancellations.load(std::memory_order_acquire);
-  if (cancellations != cancellations_seen_) {
-    cancellations_seen_ = cancellations;
-    check_cancelled_ = true;
-    // Whatever may have been cancelled was submitted before; no more than a
-    // ring of requests is outstanding.
-    check_cancelled_until_ = sequence + memory_.submission_slots();
-  }
-  if (!check_cancelled_) return false;
-  if (static_cast<int64_t>(sequence - check_cancelled_until_) > 0) {
-    check_cancelled_ = false;
-    return false;
-  }
-  const auto* header = reinterpret_cast<const ipc::RequestBlockHeader*>(block.data());
-  return header->cancelled.load(std::memory_order_acquire) != 0;
-}
-
 bool ChannelServerImpl::Admit(const SubmissionEntry& entry, uint64_t sequence, int64_t now,
                               std::span<const std::byte>* block, Answer* answer) {
   *block = memory_.RequestBlock(entry.request_granule, entry.request_granules);
@@ -179,8 +215,9 @@ bool ChannelServerImpl::Admit(const SubmissionEntry& entry, uint64_t sequence, i
     *answer = Answer::Dropped(absl::DeadlineExceededError("its deadline passed while it waited"));
     return false;
   }
-  if (Cancelled(sequence, *block)) {
-    *answer = Answer::Dropped(absl::CancelledError("cancelled while it waited"));
+  if (cancellations_.Cancelled(sequence,
+                               *reinterpret_cast<const ipc::RequestBlockHeader*>(block->data()))) {
+    *answer = Answer::Cancelled();
     return false;
   }
   return true;
@@ -250,14 +287,7 @@ bool ChannelServerImpl::Execute(const SubmissionEntry& entry, uint64_t sequence,
   place.response = memory_.ResponseBlock(entry.response_granule, entry.response_granules);
   if (gathering_ != nullptr && place.device_inputs.bytes == 0 && place.device_results.bytes == 0 &&
       gathering_->Takes(method->index, *request)) {
-    request->Show(place.block);
-    gathering_->Add({.request_id = entry.request_id,
-                     .deadline_ns = entry.deadline_ns,
-                     .response = place.response,
-                     .method = method,
-                     .writer = method->writer.get(),
-                     .answers = &batch_answers_},
-                    *request, methods_.named());
+    Join(*gathering_, *request, *method, entry, sequence, place.block, place.response);
     return false;
   }
   if (CallThreads* const threads = ThreadsFor(*method)) {

@@ -19,6 +19,7 @@
 #include "ipc/channel_layout.h"
 #include "ipc/descriptor.h"
 #include "runtime/worker/device_inputs.h"
+#include "runtime/worker/likeness.h"
 
 namespace baton::runtime {
 
@@ -32,6 +33,7 @@ struct KnownRequest : std::enable_shared_from_this<KnownRequest> {
   uint64_t rows = 0;              // the first dimension of every input; 0: there is no such number
   uint64_t end = 0;               // bytes of a block that it uses
   uint64_t device_end = 0;        // and of one on the device
+  Likeness alike = 0;             // of the batches whose inputs it was found to look like
   std::vector<TensorSpec> specs;  // what it was checked against
   std::vector<ipc::TensorLayout> layouts;
   std::vector<InputPlace> places;  // in the order of `specs`
@@ -75,8 +77,8 @@ class KnownRequests {
   }
 
   // The one that is known by `token`; nullptr: none is.
-  const KnownRequest* Find(uint64_t token) const {
-    const KnownRequest* const known = known_[token % ipc::kMaxPlans].get();
+  KnownRequest* Find(uint64_t token) const {
+    KnownRequest* const known = known_[token % ipc::kMaxPlans].get();
     return token != 0 && known != nullptr && known->token == token ? known : nullptr;
   }
 

@@ -19,6 +19,7 @@ ResponseWriter::ResponseWriter(const Signature& signature, ResponseDescriptions&
 void ResponseWriter::BeginIn(std::span<std::byte> block) {
   block_ = block;
   cursor_ = on_device() ? 0 : reserve_;
+  repeats_ = {};
   bounced_.clear();
   placed_ = 0;
   for (WrittenOutput& output : outputs_) output.there = false;
@@ -122,6 +123,19 @@ absl::Status ResponseWriter::Describe() {
   last_token_ = last_->token;
   changed_ = false;
   return absl::OkStatus();
+}
+
+bool ResponseWriter::Repeat(const Like& like, std::span<std::byte> block,
+                            Description* description) {
+  // The description may have gone meanwhile, as in Finish.
+  if (repeats_.outputs == 0 || repeats_ != like || last_->token != last_token_ ||
+      cursor_ > block.size() || last_->bytes.size() > block.size()) {
+    return false;
+  }
+  block_ = block;
+  std::memcpy(block_.data(), last_->bytes.data(), last_->bytes.size());
+  *description = {.token = last_token_, .bytes = static_cast<uint32_t>(last_->bytes.size())};
+  return true;
 }
 
 absl::StatusOr<ResponseWriter::Description> ResponseWriter::Finish() {

@@ -20,6 +20,7 @@
 #include "baton/tensor.h"
 #include "ipc/device.h"
 #include "loader/model.h"
+#include "runtime/worker/likeness.h"
 #include "runtime/worker/response_descriptions.h"
 
 namespace baton::runtime {
@@ -67,6 +68,24 @@ class ResponseWriter : public loader::OutputSink {
   // writes the description. INTERNAL when the model left an output out.
   absl::StatusOr<Description> Finish();
 
+  // What the response of a request in a batch looks like.
+  struct Like {
+    Likeness outputs = 0;  // of what the model gave (BatchOutputs::alike)
+    uint64_t rows = 0;
+    friend bool operator==(const Like&, const Like&) = default;
+  };
+  // After a Finish that was OK, with no block on the device: what was written is `like`
+  // that, and may be repeated until the next Begin.
+  void Remember(const Like& like) { repeats_ = like; }
+  // Does what Begin, AllocateAs of each output and Finish would do for a response that is
+  // `like` the one remembered. False, and nothing has happened: there is no such one, or
+  // `block` is too small.
+  bool Repeat(const Like& like, std::span<std::byte> block, Description* description);
+  // Where output `index` goes, after Repeat.
+  std::span<std::byte> Repeated(size_t index) const {
+    return block_.subspan(outputs_[index].offset, outputs_[index].bytes);
+  }
+
   // Where the first output of a response goes, in a block on the host.
   uint64_t first_offset() const { return reserve_; }
   // The blocks that would hold everything that was asked for.
@@ -99,6 +118,7 @@ class ResponseWriter : public loader::OutputSink {
   bool changed_ = true;  // one of them, since last_ was given
   const ResponseDescriptions::Prepared* last_ = nullptr;
   uint64_t last_token_ = 0;  // of *last_, as long as it is that
+  Like repeats_;             // what was written last; no outputs: not to be repeated
 };
 
 }  // namespace baton::runtime

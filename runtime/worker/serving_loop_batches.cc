@@ -23,7 +23,7 @@ class ServingLoop::Batches final : public BatchSource {
 
   size_t channels() const override { return loop_.channels_.size(); }
   ChannelServer* Next() override {
-    const size_t now = next();
+    const size_t now = loop_.next_ < channels() ? loop_.next_ : 0;
     loop_.next_ = now + 1;
     // Each front has just written its own line: they come from its CPU one after the other, unless
     // they are asked for before they are looked at.
@@ -32,7 +32,7 @@ class ServingLoop::Batches final : public BatchSource {
     const Channel& channel = loop_.channels_[now];
     return channel.removal ? nullptr : channel.server.get();
   }
-  size_t next() const override { return loop_.next_ < channels() ? loop_.next_ : 0; }
+  size_t last() const override { return loop_.next_ - 1; }
   void SetNext(size_t next) override { loop_.next_ = next; }
   bool interrupted() const override {
     return loop_.commands_.pending() || loop_.applied_ != applied_;

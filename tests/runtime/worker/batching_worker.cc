@@ -18,7 +18,7 @@ BatchingWorker::BatchingWorker(FakeServer& server, loader::Model& model,
 }
 
 runtime::ChannelServer* BatchingWorker::Next() {
-  const size_t now = next();
+  const size_t now = turn < channels_.size() ? turn : 0;
   turn = now + 1;
   return channels_[now].get();
 }

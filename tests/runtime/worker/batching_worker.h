@@ -43,7 +43,7 @@ class BatchingWorker : public runtime::BatchSource {
 
   size_t channels() const override { return channels_.size(); }
   runtime::ChannelServer* Next() override;
-  size_t next() const override { return turn < channels_.size() ? turn : 0; }
+  size_t last() const override { return turn - 1; }
   void SetNext(size_t next) override { turn = next; }
   bool interrupted() const override { return command_waits; }
   bool may_wait() const override { return !others_run; }
