@@ -6,6 +6,9 @@
 //   Batch/64/delay:<us>   the first request of a batch waits so long for others
 //   Batch/<n>/channels:1  the callers share one channel: one poll and one submit for all that is
 //                         there
+//   Bare/<n>              batches of n without a runtime: flags and images in memory that two
+//   threads
+//                         share (bare_callers.h). What is left to win
 //
 // A caller has one bound request of one image in flight, on a channel of its own but in the last
 // rows: as soon as it is answered it is submitted again. One thread, which never sleeps, is all 64
@@ -13,7 +16,8 @@
 // to two CPUs.
 //
 // Counters: requests_per_s; x_batch1: how many times as many as the same callers have without
-// batches; p50_us and p99_us from Submit to the Poll that gives the answer; service_us: the time in
+// batches (Bare: than Batch/1); of_bare: the rate against that of Bare with the same batches;
+// p50_us and p99_us from Submit to the Poll that gives the answer; service_us: the time in
 // the model of one call, the median over requests; p99_bound_us: delay + 2 x service; x_p99_bound:
 // p99 against it. Every row is measured in five rounds of slices, all rows in turns; figures are
 // medians of the five. Rows of one run may be compared.
@@ -34,6 +38,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "bench/bare_callers.h"
 #include "bench/digits_callers.h"
 #include "bench/row_group.h"
 #include "bench/shown_rows.h"
@@ -50,8 +55,10 @@ struct Case {
   std::string name;
   uint32_t max_batch;
   int64_t max_delay_us;
-  size_t channels = kCallers;
+  size_t channels = kCallers;          // 0: without a runtime
   std::string one_by_one = "Batch/1";  // the same without batches
+
+  bool bare() const { return channels == 0; }
 };
 
 const std::vector<Case>& Cases() {
@@ -62,7 +69,10 @@ const std::vector<Case>& Cases() {
                              {"Batch/64/delay:5", 64, 5},
                              {"Batch/64/delay:50", 64, 50},
                              {"Batch/1/channels:1", 1, 0, 1, "Batch/1/channels:1"},
-                             {"Batch/64/channels:1", 64, 0, 1, "Batch/1/channels:1"}};
+                             {"Batch/64/channels:1", 64, 0, 1, "Batch/1/channels:1"},
+                             {"Bare/1", 1, 0, 0},
+                             {"Bare/32", 32, 0, 0},
+                             {"Bare/64", 64, 0, 0}};
   return cases;
 }
 
@@ -78,6 +88,7 @@ class BatchingRun {
 
   absl::Status Start() {
     for (const Case& one : Cases()) {
+      if (one.bare()) continue;
       absl::StatusOr<std::unique_ptr<DigitsCallers>> callers =
           DigitsCallers::Start({.max_batch = one.max_batch,
                                 .max_delay_us = one.max_delay_us,
@@ -116,25 +127,31 @@ class BatchingRun {
     std::set<std::string> names;
     for (const Case& one : Cases()) {
       names.insert(one.name);
-      group.push_back(
-          {.name = one.name, .make = [this, &one] { return callers_[one.name]->MakeSubject(); }});
+      group.push_back({.name = one.name, .make = [this, &one] { return MakeSubject(one); }});
     }
     for (int round = 0; round < kRounds; ++round) {
       const std::map<std::string, RowResult> results =
           MeasureGroup(group, names, {.seconds_per_row = seconds_per_row_ / kRounds, .slices = 4});
       for (const Case& one : Cases()) {
-        Note(one.name, results.at(one.name), results.at(one.one_by_one));
+        Note(one, results);
       }
     }
   }
-  void Note(const std::string& name, const RowResult& result, const RowResult& one_by_one) {
-    if (!result.status.ok()) failures_[name] = result.status;
-    std::map<std::string, std::vector<double>>& values = values_[name];
+  absl::StatusOr<std::unique_ptr<Subject>> MakeSubject(const Case& one) {
+    if (one.bare()) return StartBareCallers(kCallers, one.max_batch, kWorkerCpu);
+    return callers_[one.name]->MakeSubject();
+  }
+  void Note(const Case& one, const std::map<std::string, RowResult>& results) {
+    const RowResult& result = results.at(one.name);
+    if (!result.status.ok()) failures_[one.name] = result.status;
+    std::map<std::string, std::vector<double>>& values = values_[one.name];
     const auto us = [&](double q) {
       return static_cast<double>(result.measured.latency.PercentileNs(q)) * 1e-3;
     };
     values["requests_per_s"].push_back(result.PerSecond());
-    values["x_batch1"].push_back(result.PerSecond() / one_by_one.PerSecond());
+    values["x_batch1"].push_back(result.PerSecond() / results.at(one.one_by_one).PerSecond());
+    values["of_bare"].push_back(result.PerSecond() /
+                                results.at(absl::StrCat("Bare/", one.max_batch)).PerSecond());
     values["p50_us"].push_back(us(0.5));
     values["p99_us"].push_back(us(0.99));
     for (const auto& [figure, value] : result.measured.figures) values[figure].push_back(value);

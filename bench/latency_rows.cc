@@ -23,6 +23,8 @@ namespace {
 using Made = absl::StatusOr<std::unique_ptr<Subject>>;
 
 constexpr uint64_t kPayloads[] = {64, 4 << 10, 256 << 10, 4 << 20, 64 << 20};
+// Beyond what the caches of a machine hold.
+constexpr uint64_t kLargeBytes = 64 << 20;
 constexpr int kInFlight = 32;
 constexpr int kInFlightOnEach = 8;
 constexpr int kIdleChannels = 64;
@@ -158,6 +160,7 @@ class Catalog {
            .comparisons = comparisons,
            .optional = !bare});
     }
+    for (Row& row : group) row.large = setup.bytes >= kLargeBytes;
     catalog_.groups.push_back(std::move(group));
   }
 

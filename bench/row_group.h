@@ -37,6 +37,8 @@ struct Row {
   bool shows_rate = false;  // a counter requests_per_s
   // Somebody else's: that it cannot run here does not fail the run.
   bool optional = false;
+  // It takes more memory than caches hold: its speed depends on which pages it gets.
+  bool large = false;
 };
 
 struct RowResult {
@@ -52,9 +54,17 @@ struct RunOptions {
   int slices = 10;
 };
 
+// How often the rows of a group with a large one are started anew.
+inline constexpr int kLargeRounds = 5;
+
 // Measures the `wanted` rows of `group`, and those that they are compared with.
 // A row that fails is left out from then on; the others go on. Everything that
 // was started has ended when it returns.
+//
+// With a `large` row among them all are started anew five times, each time in another
+// order, for a share of the slices each time: whoever gets pages that lie scattered
+// takes longer, and that is luck. What is compared are rounds, and the
+// counters are the medians of those.
 std::map<std::string, RowResult> MeasureGroup(const std::vector<Row>& group,
                                               const std::set<std::string>& wanted,
                                               const RunOptions& options);

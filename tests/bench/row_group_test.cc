@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace baton::bench {
 namespace {
@@ -88,6 +92,49 @@ TEST_F(RowGroupTest, ARowThatFailsIsLeftOutAndTheOthersGoOn) {
   EXPECT_TRUE(results.at("a").comparisons.empty()) << "it is compared with nothing whole";
   EXPECT_EQ(results.at("b").status, absl::UnavailableError("as asked"));
   EXPECT_EQ(results.at("d").status, absl::NotFoundError("no such thing"));
+}
+
+// Five rounds of everything, not all in one order; ratios are the medians of the rounds', latencies
+// are all there are.
+TEST_F(RowGroupTest, LargeRowsAreStartedAnewInTurns) {
+  // What "a" takes is another time in each round.
+  int started = 0;
+  const uint64_t times[kLargeRounds] = {90, 20, 10, 40, 30};
+  Row a = MakeRow("a", 0, {{.counter = "x", .with = "b"}});
+  a.large = true;
+  a.make = [&]() -> absl::StatusOr<std::unique_ptr<Subject>> {
+    return std::make_unique<Fake>("a", times[started++], &log_);
+  };
+  const auto results =
+      MeasureGroup({a, MakeRow("b", 10)}, {"a", "b"}, {.seconds_per_row = 0.001, .slices = 10});
+  EXPECT_EQ(started, kLargeRounds);
+  ASSERT_EQ(log_.size(), kLargeRounds * 10u);
+  std::set<std::string> first;
+  for (size_t round = 0; round < kLargeRounds; ++round) {
+    first.insert(log_[round * 10]);
+    EXPECT_TRUE(log_[round * 10 + 9].starts_with("gone")) << round;
+  }
+  EXPECT_EQ(log_[0], "begin a");
+  EXPECT_EQ(first.size(), 2u);
+  EXPECT_EQ(results.at("a").comparisons.at("x"), 3);
+  EXPECT_EQ(results.at("a").measured.latency.count(), kLargeRounds * 2u);
+  EXPECT_EQ(results.at("b").measured.operations, kLargeRounds * 20u);
+}
+
+TEST_F(RowGroupTest, ALargeRowThatFailsInALaterRoundIsComparedWithNothing) {
+  int started = 0;
+  Row b = MakeRow("b", 30);
+  b.make = [&]() -> absl::StatusOr<std::unique_ptr<Subject>> {
+    return std::make_unique<Fake>("b", 30, &log_, started++ == 1 ? 0 : -1);
+  };
+  Row a = MakeRow("a", 10, {{.counter = "x", .with = "b"}});
+  a.large = true;
+  const auto results = MeasureGroup({a, b}, {"a", "b"}, {.seconds_per_row = 0.001, .slices = 5});
+  EXPECT_EQ(started, 2) << "it is left out from then on";
+  EXPECT_TRUE(results.at("a").status.ok());
+  EXPECT_EQ(results.at("a").measured.latency.count(), kLargeRounds * 1u);
+  EXPECT_TRUE(results.at("a").comparisons.empty());
+  EXPECT_EQ(results.at("b").status, absl::UnavailableError("as asked"));
 }
 
 }  // namespace
