@@ -230,7 +230,9 @@ TEST_F(SoakTest, A17_A18_A21_A22_ReloadsUnderLoadLoseNothingAndLeaveNothing) {
   const uint64_t warm_up = std::min(kWarmUp, reloads / 2);
   while (report_.reloads < reloads) {
     ASSERT_NO_FATAL_FAILURE(ReloadOnce());
-    if (report_.reloads == warm_up) ASSERT_NO_FATAL_FAILURE(Sample(&report_.first));
+    if (report_.reloads == warm_up) {
+      ASSERT_NO_FATAL_FAILURE(Sample(&report_.first));
+    }
   }
   ASSERT_NO_FATAL_FAILURE(Sample(&report_.last));
   observer.Stop();
