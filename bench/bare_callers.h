@@ -16,8 +16,9 @@
 namespace baton::bench {
 
 // `worker_cpu`: of the other thread, which sleeps while the subject does not run. A call of the
-// layers takes `max_batch` images at most. The figure service_us is the time in the layers of the
-// last call.
+// layers takes `max_batch` images at most, and begins, as a batch of Baton's does, when there are
+// so many or nobody else has asked in a whole round. The figure service_us is the time in the
+// layers of one call, the median over calls.
 std::unique_ptr<Subject> StartBareCallers(size_t callers, size_t max_batch, int worker_cpu);
 
 }  // namespace baton::bench

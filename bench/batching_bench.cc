@@ -16,7 +16,7 @@
 // to two CPUs.
 //
 // Counters: requests_per_s; x_batch1: how many times as many as the same callers have without
-// batches (Bare: than Batch/1); of_bare: the rate against that of Bare with the same batches;
+// batches (Bare: than Batch/1); of_bare: the rate against that of Bare with the same max_batch;
 // p50_us and p99_us from Submit to the Poll that gives the answer; service_us: the time in
 // the model of one call, the median over requests; p99_bound_us: delay + 2 x service; x_p99_bound:
 // p99 against it. Every row is measured in five rounds of slices, all rows in turns; figures are

@@ -5,6 +5,12 @@
 #include <optional>
 
 namespace baton::runtime {
+namespace {
+
+// How many channels are asked between two looks for what else has to be done: some microseconds.
+constexpr size_t kLooksBetween = 64;
+
+}  // namespace
 
 void BatchDuration::Observe(int64_t took_ns) {
   took_ns = std::max<int64_t>(took_ns, 1);
@@ -34,16 +40,18 @@ bool BatchGatherer::Turn(BatchSource& source, loader::Model& model, ServingHost&
 
 bool BatchGatherer::Gather(BatchSource& source, loader::Model& model, ipc::WorkerPage& page) {
   bool took = false;
-  bool look = true;  // whether something else may have to be done first
+  bool look = true;  // whether something else has to be done first
+  size_t looks_left = kLooksBetween;
   size_t channels = 0;
   size_t quiet = 0;             // channels in a row of which nothing joined
   std::optional<size_t> waits;  // the first channel whose request has to wait for the next batch
   int64_t now = source.NowNs();
   int64_t first_ns = now;
   while (!batch_.full()) {
-    if (look) {
+    if (look || --looks_left == 0) {
       if (source.interrupted()) break;
       channels = source.channels();
+      looks_left = kLooksBetween;
       look = false;
     }
     if (quiet >= channels) {
@@ -68,7 +76,9 @@ bool BatchGatherer::Gather(BatchSource& source, loader::Model& model, ipc::Worke
         break;
       case ChannelServer::Gathered::kServed:
         took = true;
-        look = true;  // it may have taken long, or waited
+        // It may have taken long, or waited.
+        now = source.NowNs();
+        look = true;
         break;
       case ChannelServer::Gathered::kWaits:
         if (!waits) waits = source.last();

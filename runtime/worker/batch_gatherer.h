@@ -6,8 +6,9 @@
 // 1. One request of each channel a round: a channel that is full of requests cannot
 //    keep those of another out of a batch.
 // 2. A batch waits for nothing while a command waits, or anything else has to be done:
-//    what has been gathered is run at once. Looked at before a batch begins, after each
-//    wait and after each request that was not put into it.
+//    what has been gathered is run at once. That is looked for before a batch begins,
+//    after each wait, after each request that was not put into it, and after 64 channels
+//    were asked.
 // 3. It never waits past the time at which it has to run so that the earliest deadline
 //    of its requests is met, as far as the last batches tell how long that takes.
 // 4. Turn leaves no batch behind.

@@ -1,7 +1,7 @@
 // Which requests of one channel their caller has given up.
 //
 // Thread safety: none; belongs to the serving thread. Cost: a load of a line that the front writes
-// only when it cancels or sleeps, and of the request's own block only after it has cancelled.
+// only when it cancels, and of the request's own block only after it has cancelled.
 #ifndef BATON_RUNTIME_WORKER_CANCELLATIONS_H_
 #define BATON_RUNTIME_WORKER_CANCELLATIONS_H_
 
@@ -9,20 +9,24 @@
 #include <cstdint>
 
 #include "ipc/channel_layout.h"
+#include "ipc/ring.h"
 #include "runtime/worker/channel_memory.h"
 
 namespace baton::runtime {
 
 class Cancellations {
  public:
-  // `memory` must outlive this.
-  explicit Cancellations(const ChannelMemory& memory) : memory_(memory) {}
+  using Submissions = ipc::RingConsumer<ipc::SubmissionEntry>;
 
-  // Before the first request of this worker is taken, `taken` being what the one before has left.
-  // Requests cancelled before this looked are in the ring already.
-  void Begin(uint64_t taken) {
+  // Both must outlive this. `submissions`: where the channel's requests are taken.
+  Cancellations(const ChannelMemory& memory, const Submissions& submissions)
+      : memory_(memory), submissions_(submissions) {}
+
+  // Before the first request of this worker is taken. Requests cancelled before this looked are in
+  // the ring already.
+  void Begin() {
     seen_ = Count();
-    check_until_ = taken + memory_.submission_slots();
+    check_until_ = RingEnd();
   }
 
   // Whether the request with `header`, which `sequence` was given to, has been cancelled. It is
@@ -31,10 +35,7 @@ class Cancellations {
     const uint64_t count = Count();
     if (count != seen_) {
       seen_ = count;
-      // Whatever may have been cancelled was submitted before: no more than a ring of requests
-      // waits behind the last one taken.
-      check_until_ =
-          memory_.worker().taken.load(std::memory_order_relaxed) + memory_.submission_slots();
+      check_until_ = RingEnd();
     }
     // Each by its own number: those that wait in a batch are asked about late.
     if (static_cast<int64_t>(sequence - check_until_) > 0) return false;
@@ -43,8 +44,12 @@ class Cancellations {
 
  private:
   uint64_t Count() const { return memory_.front().cancellations.load(std::memory_order_acquire); }
+  // Whatever may have been cancelled by now was submitted before: no more than a ring of requests
+  // waits behind the last one taken.
+  uint64_t RingEnd() const { return submissions_.next() + memory_.submission_slots(); }
 
   const ChannelMemory& memory_;
+  const Submissions& submissions_;
   uint64_t seen_ = 0;
   uint64_t check_until_ = 0;
 };

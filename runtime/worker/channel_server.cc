@@ -51,7 +51,7 @@ absl::Status ChannelServerImpl::Begin(uint64_t generation) {
   BATON_CRASH_POINT("worker.resume_written");
   state.resume_generation.store(generation, std::memory_order_release);
   begun_ = true;
-  cancellations_.Begin(taken);
+  cancellations_.Begin();
   return absl::OkStatus();
 }
 

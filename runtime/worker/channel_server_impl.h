@@ -130,7 +130,7 @@ class ChannelServerImpl final : public ChannelServer {
   bool begun_ = false;
   ipc::RingConsumer<SubmissionEntry> submissions_;
   CompletionWriter completions_{memory_};
-  Cancellations cancellations_{memory_};
+  Cancellations cancellations_{memory_, submissions_};
   BatchAnswers batch_answers_{memory_, completions_, cancellations_};
   BatchedCall* gathering_ = nullptr;  // in Gather: what requests join
   ServedMethods methods_;

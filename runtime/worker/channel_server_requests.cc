@@ -35,7 +35,6 @@ size_t ChannelServerImpl::Serve(loader::Model& model, ipc::WorkerPage& page, siz
     const uint64_t sequence = submissions_.next();
     if (!submissions_.TryTake(&taken)) break;
     Anticipate(*taken.operator->());
-    BATON_CRASH_POINT("worker.entry_read");
     SayTaken();
     // Before the model runs, which may take long. SYNC: front_sleeps, by the fence of SayTaken.
     if (wake_owed) memory_.WakeFrontAfterFence();
@@ -51,8 +50,10 @@ size_t ChannelServerImpl::Serve(loader::Model& model, ipc::WorkerPage& page, siz
 }
 
 void ChannelServerImpl::StoreTaken() {
+  BATON_CRASH_POINT("worker.entry_read");
   // SYNC: request_taken. From here on the request counts as started.
   memory_.worker().taken.store(submissions_.next(), std::memory_order_release);
+  BATON_CRASH_POINT("worker.taken_published");
 }
 
 void ChannelServerImpl::SayTaken() {
@@ -60,7 +61,6 @@ void ChannelServerImpl::SayTaken() {
   // SYNC: request_cancelled. A front that gives up without asking anybody sees
   // `taken`, or is seen by the look at its count in Cancellations.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  BATON_CRASH_POINT("worker.taken_published");
 }
 
 // Has the lines that the model will touch first come over from the front's core while the request
@@ -116,7 +116,6 @@ ChannelServer::Gathered ChannelServerImpl::Gather(BatchedCall& batch, loader::Mo
   // What was seen is what is taken: the front could change it meanwhile.
   submissions_.Advance();
   Anticipate(entry);
-  BATON_CRASH_POINT("worker.entry_read");
   SayTaken();  // started also while it waits in a batch
   gathering_ = &batch;
   const bool answered = ServeTaken(entry, sequence, model, page, &now);
@@ -152,10 +151,8 @@ bool ChannelServerImpl::JoinAsBefore(const SubmissionEntry& entry, uint64_t sequ
   }
   // What was seen is what is taken: the front could change it meanwhile.
   submissions_.Advance();
-  BATON_CRASH_POINT("worker.entry_read");
   // Whether it was cancelled is looked at when the batch is run, after one fence for all of it.
   StoreTaken();
-  BATON_CRASH_POINT("worker.taken_published");
   Bump(page.taken);
   Join(batch, *known, *method, entry, sequence, block, response);
   return true;

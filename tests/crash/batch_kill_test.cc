@@ -145,6 +145,41 @@ TEST_P(BatchKillTest, SoHasEachOfSeveralChannels) {
 #endif
 }
 
+// Some are given up while they wait in a batch that is not full, so that it is run when its time
+// has come: the worker dies when it has answered the first of those.
+class BatchKillAmongCancelledTest : public BatchKillTest {};
+
+TEST_P(BatchKillAmongCancelledTest, TheOthersHaveOneOutcomeEach) {
+#ifndef BATON_CRASH_POINTS
+  GTEST_SKIP() << "built without BATON_CRASH_POINTS";
+#else
+  ServeDigits(GetParam().point);
+  Channel channel = Open();
+  std::vector<Ticket> tickets;
+  for (size_t i = 0; i + 1 < kRequests; ++i) {
+    const absl::StatusOr<Ticket> ticket = channel.Submit(Image(channel), Whenever());
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*ticket);
+  }
+  for (const size_t i : {1, 4}) EXPECT_TRUE(channel.Cancel(tickets[i]).ok());
+  const size_t others = tickets.size() - 2;
+  Tally tally;
+  for (size_t i = 0; i < others; ++i) Count(channel, tally);
+  EXPECT_EQ(tally.other, "");
+  // What it answers first is one that was given up; unless the batch was run before that.
+  EXPECT_LE(tally.first, 1u);
+  EXPECT_EQ(tally.first + tally.aborted + tally.next, others);
+  const absl::StatusOr<Response> response = channel.Call(Image(channel), Whenever());
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->generation(), 2u);
+  EXPECT_FALSE(channel.Poll().has_value()) << "a second outcome";
+  EXPECT_EQ(channel.outstanding(), 0u);
+#endif
+}
+
+INSTANTIATE_TEST_SUITE_P(First, BatchKillAmongCancelledTest,
+                         ::testing::Values(Death{"worker.completion_published", 0, 0}));
+
 INSTANTIATE_TEST_SUITE_P(AtEachStore, BatchKillTest,
                          ::testing::Values(Death{"worker.entry_read:3", 0, 2},
                                            Death{"worker.taken_published:3", 0, 3},

@@ -1,7 +1,10 @@
 #include "kernels/dense.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <random>
 #include <span>
@@ -115,6 +118,58 @@ TEST(PackWeightsTest, TransposesAndPadsWithZero) {
     EXPECT_EQ(packed[in * kDenseLane], weights[in]);
     EXPECT_EQ(packed[in * kDenseLane + 1], weights[3 + in]);
     for (size_t lane = 2; lane < kDenseLane; ++lane) EXPECT_EQ(packed[in * kDenseLane + lane], 0);
+  }
+}
+
+// Floats that end where a page begins that may not be touched.
+class GuardedFloats {
+ public:
+  explicit GuardedFloats(size_t count, float value = 1.0f) : count_(count) {
+    const size_t pages = (count * sizeof(float) + kPage - 1) / kPage;
+    bytes_ = (pages + 2) * kPage;
+    memory_ = static_cast<std::byte*>(
+        ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    EXPECT_NE(static_cast<void*>(memory_), MAP_FAILED);
+    EXPECT_EQ(::mprotect(memory_, kPage, PROT_NONE), 0);
+    EXPECT_EQ(::mprotect(memory_ + bytes_ - kPage, kPage, PROT_NONE), 0);
+    std::fill_n(data(), count, value);
+  }
+  ~GuardedFloats() { ::munmap(memory_, bytes_); }
+  GuardedFloats(const GuardedFloats&) = delete;
+  GuardedFloats& operator=(const GuardedFloats&) = delete;
+  float* data() const { return reinterpret_cast<float*>(memory_ + bytes_ - kPage) - count_; }
+  std::span<float> span() const { return {data(), count_}; }
+
+ private:
+  static constexpr size_t kPage = 4096;
+  const size_t count_;
+  size_t bytes_ = 0;
+  std::byte* memory_ = nullptr;
+};
+
+// The wider versions too, which no sanitizer sees.
+TEST(DenseTest, NothingBehindTheArraysIsTouched) {
+  for (const size_t outputs : {1, 10, 16, 31, 32, 33, 42, 47, 48, 64}) {
+    for (const size_t rows : {1, 4, 5, 8, 9, 13}) {
+      constexpr size_t kInputs = 5;
+      const GuardedFloats input(rows * kInputs);
+      const GuardedFloats weights(kInputs * PaddedColumns(outputs));
+      const GuardedFloats bias(PaddedColumns(outputs));
+      const GuardedFloats output(rows * outputs, 0.0f);
+      MatMulBias({.input = input.data(),
+                  .weights = weights.data(),
+                  .bias = bias.data(),
+                  .output = output.data(),
+                  .rows = rows,
+                  .inputs = kInputs,
+                  .outputs = outputs});
+      for (const float value : output.span()) ASSERT_EQ(value, kInputs + 1.0f) << outputs;
+      Relu(output.span());
+      SoftmaxRows(output.span(), outputs);
+      for (const float value : output.span()) {
+        ASSERT_NEAR(value, 1.0 / static_cast<double>(outputs), 1e-6) << outputs << "," << rows;
+      }
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -17,6 +18,7 @@
 #include "baton/retry_after.h"
 #include "ipc/futex.h"
 #include "tests/runtime/front/fake_server.h"
+#include "tests/runtime/worker/batching_worker.h"
 
 namespace baton::test {
 namespace {
@@ -269,16 +271,24 @@ TEST_F(Holds, AnEventLoopFindsItBeforeItSleeps) {
 
 // Holds begin at every instant of a worker that is at it: whatever is called
 // "not started" never runs, whatever ran is answered (R2).
-TEST_F(Holds, NothingIsBothRunAndFailed) {
+class HoldsAtEveryInstant : public Holds {
+ protected:
+  // `start` gives what serves, for as long as that lives, with the model that it is given.
+  template <typename Start>
+  void NothingIsBothRunAndFailed(Start start);
+};
+
+template <typename Start>
+void HoldsAtEveryInstant::NothingIsBothRunAndFailed(Start start) {
   std::set<float> ran;  // the worker's, until it has ended
   FunctionModel model([&](std::span<const TensorView> inputs, loader::OutputSink& outputs) {
-    ran.insert(inputs[0].As<float>()[0]);
+    for (const float value : inputs[0].As<float>()) ran.insert(value);
     return Double(inputs, outputs);
   });
   std::set<float> answered;
   std::set<float> failed;
   {
-    const WorkerThread worker(server_, 0, 1, model, /*busy=*/true);
+    const auto worker = start(model);
     std::jthread supervisor([&](const std::stop_token& stop) {
       while (!stop.stop_requested()) {
         Hold();
@@ -318,6 +328,22 @@ TEST_F(Holds, NothingIsBothRunAndFailed) {
   }
   EXPECT_EQ(ran, answered);
   for (const float value : failed) EXPECT_FALSE(ran.contains(value)) << value;
+}
+
+TEST_F(HoldsAtEveryInstant, OfAWorker) {
+  NothingIsBothRunAndFailed([this](loader::Model& model) {
+    return std::make_unique<WorkerThread>(server_, 0, 1, model, /*busy=*/true);
+  });
+}
+
+// One fence stands there for all requests of a batch.
+TEST_F(HoldsAtEveryInstant, OfAWorkerThatBatches) {
+  NothingIsBothRunAndFailed([this](loader::Model& model) {
+    return std::make_unique<std::jthread>([this, &model](const std::stop_token& stop) {
+      BatchingWorker worker(server_, model, {.max_batch = 8});
+      while (!stop.stop_requested()) worker.Turn();
+    });
+  });
 }
 
 }  // namespace

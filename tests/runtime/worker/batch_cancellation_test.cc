@@ -1,5 +1,7 @@
 // What becomes of a request that is given up after it has joined a batch, and before the batch is
 // run. One thread, a clock that only the test moves, and waits that are scripts.
+#include <poll.h>
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,7 +26,7 @@ constexpr int64_t kSecond = 1'000'000 * kUs;
 class BatchCancellationTest : public ::testing::Test {
  protected:
   void Open(size_t channels, const loader::BatchingPolicy& policy, uint32_t ring_entries = 16) {
-    for (size_t i = 0; i < channels; ++i) {
+    while (channels_.size() < channels) {
       channels_.push_back(server_.Open({.ring_entries = ring_entries,
                                         .request_arena_bytes = 64 << 10,
                                         .response_arena_bytes = 2 << 20}));
@@ -154,6 +156,27 @@ TEST_F(BatchCancellationTest, AnyOfAFullRing) {
     while (channels_[0].Poll()) {
     }
   }
+}
+
+// Whoever sleeps on the channel hears of it: a front that has withdrawn a request waits for how it
+// ended.
+TEST_F(BatchCancellationTest, ItsFrontIsWoken) {
+  channels_.push_back(server_.Open({.ring_entries = 16,
+                                    .request_arena_bytes = 64 << 10,
+                                    .response_arena_bytes = 2 << 20,
+                                    .event_fd = true}));
+  Open(1, {.max_batch = 8});
+  const auto readable = [&] {
+    pollfd fd{channels_[0].event_fd(), POLLIN, 0};
+    return ::poll(&fd, 1, 0) == 1;
+  };
+  channels_[0].ClearEvent();
+  Cancel(0, Submit(0, 1));
+  EXPECT_FALSE(channels_[0].Arm());
+  EXPECT_FALSE(readable());
+  EXPECT_TRUE(worker_->Turn());
+  EXPECT_THAT(model_.calls, IsEmpty());
+  EXPECT_TRUE(readable());
 }
 
 // Of two deadlines the earlier one is that of nobody.

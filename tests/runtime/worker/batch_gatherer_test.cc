@@ -330,6 +330,23 @@ TEST_F(BatchGathererTest, ACommandHasTheBatchRunAtOnce) {
   EXPECT_EQ(page().taken, 1u);
 }
 
+// Also where requests keep joining: it waits for some of them, not for a batch of thousands.
+TEST_F(BatchGathererTest, ACommandEndsALongGathering) {
+  Open(1, {.max_batch = 1000});
+  channels_.push_back(server_->Open({.ring_entries = 1024,
+                                     .request_arena_bytes = 1 << 20,
+                                     .response_arena_bytes = 2 << 20,
+                                     .max_handles = 1024}));
+  worker_.emplace(*server_, *model_, loader::BatchingPolicy{.max_batch = 1000});
+  const TensorSpec x{.name = "x", .dtype = DType::kFloat32, .shape = {1}};
+  const RequestPlan plan = *channels_[1].Plan({&x, 1}, 128);
+  for (int i = 0; i < 900; ++i) ASSERT_TRUE(channels_[1].Submit(*channels_[1].Loan(plan)).ok());
+  worker_->command_after = 10;
+  EXPECT_TRUE(worker_->Turn());
+  EXPECT_GT(page().taken, 0u);
+  EXPECT_LT(page().taken, 100u);
+}
+
 TEST_F(BatchGathererTest, NothingWaitsWhileStreamsAreUnderWay) {
   Open(1, {.max_batch = 8, .max_delay_us = 1000});
   worker_->others_run = true;

@@ -20,6 +20,7 @@ BatchingWorker::BatchingWorker(FakeServer& server, loader::Model& model,
 runtime::ChannelServer* BatchingWorker::Next() {
   const size_t now = turn < channels_.size() ? turn : 0;
   turn = now + 1;
+  if (command_after > 0 && command_after != SIZE_MAX && --command_after == 0) command_waits = true;
   return channels_[now].get();
 }
 

@@ -37,6 +37,7 @@ class BatchingWorker : public runtime::BatchSource {
   // What has passed in fact.
   int64_t RealNs() const { return ipc::MonotonicNs() - start_ns_; }
   bool command_waits = false;
+  size_t command_after = SIZE_MAX;  // one waits when so many more channels were asked
   bool others_run = false;
   size_t turn = 0;  // whose it is
   PlainHost& host() { return host_; }

@@ -142,5 +142,75 @@ TEST_F(ResponseWriterTest, WhatLiesOnADeviceIsDescribedAnew) {
   EXPECT_EQ(Write(writer_, {3}, {4, 2}).token, token);
 }
 
+// ---- Repeating ---------------------------------------------------------------------------------
+
+class ResponseWriterRepeatTest : public ResponseWriterTest {
+ protected:
+  static constexpr ResponseWriter::Like kLike = {.outputs = 1, .rows = 3};
+
+  void WriteAndRemember(ResponseWriter& writer) {
+    written_ = Write(writer, {3}, {4, 2});
+    writer.Remember(kLike);
+  }
+  bool Repeats(ResponseWriter& writer, const ResponseWriter::Like& like = kLike) {
+    std::fill(block_.begin(), block_.end(), std::byte{0});
+    return writer.Repeat(like, block_, &repeated_);
+  }
+
+  ResponseWriter::Description written_;
+  ResponseWriter::Description repeated_;
+};
+
+TEST_F(ResponseWriterRepeatTest, IsDescribedAndPlacedAsBefore) {
+  WriteAndRemember(writer_);
+  for (int lap = 0; lap < 3; ++lap) {
+    ASSERT_TRUE(Repeats(writer_));
+    EXPECT_EQ(repeated_.token, written_.token);
+    const std::vector<ipc::TensorLayout> layouts = Described(repeated_);
+    ASSERT_EQ(layouts.size(), 2u);
+    EXPECT_EQ(layouts[0].shape, Shape({3}));
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(writer_.Repeated(i).data(), block_.data() + layouts[i].offset);
+      EXPECT_EQ(writer_.Repeated(i).size(), layouts[i].bytes);
+    }
+  }
+}
+
+TEST_F(ResponseWriterRepeatTest, NothingWasRemembered) {
+  EXPECT_FALSE(Repeats(writer_));
+  Write(writer_, {3}, {4, 2});
+  EXPECT_FALSE(Repeats(writer_));
+  EXPECT_FALSE(Repeats(writer_, {}));
+}
+
+TEST_F(ResponseWriterRepeatTest, SomethingElseWasRemembered) {
+  WriteAndRemember(writer_);
+  EXPECT_FALSE(Repeats(writer_, {.outputs = 2, .rows = 3}));
+  EXPECT_FALSE(Repeats(writer_, {.outputs = 1, .rows = 2}));
+  EXPECT_TRUE(Repeats(writer_));
+}
+
+TEST_F(ResponseWriterRepeatTest, SomethingWasWrittenInBetween) {
+  WriteAndRemember(writer_);
+  Write(writer_, {3}, {4, 2});
+  EXPECT_FALSE(Repeats(writer_));
+}
+
+// More are described meanwhile than are kept: a front that reads the token finds another's.
+TEST_F(ResponseWriterRepeatTest, ItsDescriptionHasGone) {
+  WriteAndRemember(writer_);
+  ResponseWriter other(signature_, descriptions_);
+  for (int64_t n = 100; n < 200; ++n) Write(other, {n}, {1, 2});
+  EXPECT_FALSE(Repeats(writer_));
+}
+
+TEST_F(ResponseWriterRepeatTest, ABlockIsTooSmall) {
+  WriteAndRemember(writer_);
+  const std::span<std::byte> block(block_);
+  EXPECT_FALSE(writer_.Repeat(kLike, block.first(writer_.needed_bytes() - 1), &repeated_));
+  EXPECT_FALSE(writer_.Repeat(kLike, {}, &repeated_));
+  EXPECT_TRUE(writer_.Repeat(kLike, block.first(writer_.needed_bytes()), &repeated_));
+}
+
 }  // namespace
 }  // namespace baton::runtime
