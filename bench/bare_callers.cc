@@ -94,7 +94,7 @@ class BareCallers final : public Subject {
   absl::Status Run(uint64_t until, Measured& measured) override {
     const uint64_t begin = Ticks();
     for (size_t i = 0; i < callers_.size(); ++i) Ask(i, begin);
-    uint64_t end = begin;
+    uint64_t end = 0;
     do {
       for (size_t i = 0; i < callers_.size(); ++i) {
         if (!Answered(i)) continue;

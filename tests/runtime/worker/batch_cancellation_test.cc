@@ -193,7 +193,7 @@ TEST_F(BatchCancellationTest, ADeadlineGoesWithItsRequest) {
   const int64_t now_ns = ipc::MonotonicNs();
   EXPECT_TRUE(worker_->Turn());
   EXPECT_THAT(model_.calls, SizeIs(1));
-  EXPECT_GT(deadline_ns - now_ns, 2 * 3600 * kSecond);
+  EXPECT_GT(deadline_ns - now_ns, int64_t{2} * 3600 * kSecond);
 }
 
 // A batch of nobody says nothing about how long one takes. The model takes 400 s: a request that is

@@ -22,7 +22,6 @@ namespace baton::test {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::SizeIs;
 
 constexpr uint32_t kEntries = 8;
 constexpr uint64_t kArenaBytes = 64 << 10;
