@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
@@ -14,22 +15,24 @@ extern "C" __attribute__((simd("notinbranch"), const)) float expf(float x) noexc
 namespace baton::kernels {
 namespace {
 
-// To all of them at once: a row alone would leave most of a vector empty.
+// Of kDenseLane values. One piece of code for all of them, whatever a compiler makes of it: a
+// value's bits do not depend on where it stands.
 BATON_AVX512_AVX2_OR_ANY
-void Exp(float* values, size_t count) {
-  size_t done = 0;
-  for (; done + kDenseLane <= count; done += kDenseLane) {
-    // Not unrolled: only of a loop the compiler makes a vector.
-#pragma GCC unroll 1
-    for (size_t i = 0; i < kDenseLane; ++i) values[done + i] = expf(values[done + i]);
-  }
-  if (done == count) return;
-  // The rest as a vector too: a value's bits do not depend on what stands beside it.
-  float lanes[kDenseLane] = {};
-  for (size_t i = 0; i < count - done; ++i) lanes[i] = values[done + i];
+__attribute__((noinline)) void ExpLanes(float* lanes) {
+  // Not unrolled: only of a loop the compiler makes a vector.
 #pragma GCC unroll 1
   for (size_t i = 0; i < kDenseLane; ++i) lanes[i] = expf(lanes[i]);
-  for (size_t i = 0; i < count - done; ++i) values[done + i] = lanes[i];
+}
+
+// Of all at once: a row alone would leave most of a vector empty.
+void Exp(float* values, size_t count) {
+  size_t done = 0;
+  for (; done + kDenseLane <= count; done += kDenseLane) ExpLanes(values + done);
+  if (done == count) return;
+  float lanes[kDenseLane] = {};
+  std::copy(values + done, values + count, lanes);
+  ExpLanes(lanes);
+  std::copy(lanes, lanes + (count - done), values + done);
 }
 
 BATON_AVX2_OR_ANY
