@@ -1,6 +1,3 @@
-#ifndef BATON_CRASH_POINTS
-#define BATON_CRASH_POINTS
-#endif
 #include "ipc/crash_point.h"
 
 #include <signal.h>
