@@ -6,9 +6,8 @@
 //   Batch/64/delay:<us>   the first request of a batch waits so long for others
 //   Batch/<n>/channels:1  the callers share one channel: one poll and one submit for all that is
 //                         there
-//   Bare/<n>              batches of n without a runtime: flags and images in memory that two
-//   threads
-//                         share (bare_callers.h). What is left to win
+//   Bare/<n>              batches of n without a runtime: flags and images in memory of two threads
+//                         (bare_callers.h). What is left to win
 //
 // A caller has one bound request of one image in flight, on a channel of its own but in the last
 // rows: as soon as it is answered it is submitted again. One thread, which never sleeps, is all 64

@@ -194,12 +194,7 @@ class LatencyRun {
     Say("measuring " + absl::StrJoin(wanted, ", "));
     for (auto& [name, result] : MeasureGroup(group, wanted, options_.run)) {
       if (!result.status.ok()) Say(name + ": " + result.status.ToString());
-      const auto [seen, is_new] = results_.try_emplace(name, result);
-      if (is_new) continue;
-      seen->second.measured.latency.Merge(result.measured.latency);
-      seen->second.measured.operations += result.measured.operations;
-      seen->second.measured.ticks += result.measured.ticks;
-      if (seen->second.status.ok()) seen->second.status = result.status;
+      results_[name].Add(result);
     }
   }
 

@@ -78,19 +78,20 @@ void CompareRows(const std::vector<Row>& group, const Results& round, Ratios& ra
   }
 }
 
-void Add(const RowResult& round, RowResult& sum) {
-  sum.status.Update(round.status);
-  sum.measured.latency.Merge(round.measured.latency);
-  sum.measured.operations += round.measured.operations;
-  sum.measured.ticks += round.measured.ticks;
-  for (const auto& [name, value] : round.measured.figures) sum.measured.figures[name] = value;
-}
-
 }  // namespace
 
 double RowResult::PerSecond() const {
   const double seconds = static_cast<double>(measured.ticks) * NsPerTick() * 1e-9;
   return seconds > 0 ? static_cast<double>(measured.operations) / seconds : 0;
+}
+
+void RowResult::Add(const RowResult& other) {
+  status.Update(other.status);
+  measured.latency.Merge(other.measured.latency);
+  measured.operations += other.measured.operations;
+  measured.ticks += other.measured.ticks;
+  measured.figures.insert(other.measured.figures.begin(), other.measured.figures.end());
+  comparisons.insert(other.comparisons.begin(), other.comparisons.end());
 }
 
 std::map<std::string, RowResult> MeasureGroup(const std::vector<Row>& group,
@@ -112,7 +113,7 @@ std::map<std::string, RowResult> MeasureGroup(const std::vector<Row>& group,
     const Results one = MeasureRound(group, names, share, round);
     CompareRows(group, one, ratios);
     for (const auto& [name, result] : one) {
-      Add(result, results[name]);
+      results[name].Add(result);
       if (!result.status.ok()) names.erase(name);
     }
   }

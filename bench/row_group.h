@@ -47,6 +47,9 @@ struct RowResult {
   std::map<std::string, double> comparisons;
 
   double PerSecond() const;
+  // Also what was measured another time: all latencies, rates of both together, the figures and the
+  // comparisons of this one where it has any.
+  void Add(const RowResult& other);
 };
 
 struct RunOptions {

@@ -14,7 +14,7 @@
 //    waits for its caller's item. All channels have theirs once in kSweepNs, and are
 //    looked at before it sleeps: one busy among many idle ones does not pay for them.
 // 4. A batch of requests is gathered and answered within one turn; a command that comes
-//    meanwhile has it run at once.
+//    meanwhile ends the gathering (batch_gatherer.h says where it is looked for).
 // 5. The doorbell is drained only by a worker that serves.
 #ifndef BATON_RUNTIME_WORKER_SERVING_LOOP_H_
 #define BATON_RUNTIME_WORKER_SERVING_LOOP_H_

@@ -381,6 +381,27 @@ TEST_F(BatchGathererTest, AnExpiredOneIsAnsweredAlone) {
   EXPECT_EQ(Answer(1), "4");
 }
 
+// A request that is served on its own may take long: what has expired meanwhile does not join.
+TEST_F(BatchGathererTest, TheClockIsReadAgainAfterACallOfItsOwn) {
+  Open(2, {.max_batch = 2});
+  Submit(0, 1);
+  Submit(1, 1);
+  EXPECT_TRUE(worker_->Turn());  // known from now on
+  EXPECT_EQ(Answer(0), "2");
+  EXPECT_EQ(Answer(1), "2");
+  worker_->turn = 0;
+  model_->before = [&] {
+    worker_->clock_ns += 7200 * kSecond;
+    return absl::OkStatus();
+  };
+  Submit(0, 1, 5, {.timeout = absl::Hours(3)});  // more rows than a batch has
+  Submit(1, 2, 1, {.timeout = absl::Hours(1)});
+  while (worker_->Turn()) {
+  }
+  EXPECT_EQ(Answer(0), "2 4 6 8 10");
+  EXPECT_EQ(Answer(1), "DEADLINE_EXCEEDED");
+}
+
 // What is bad or expired goes on coming; the batch goes on all the same.
 TEST_F(BatchGathererTest, AFloodOfExpiredOnesDoesNotKeepABatch) {
   Open(2, {.max_batch = 8});
